@@ -41,7 +41,7 @@ def draw_view(seed, design):
     height = np.clip(rng.normal(1.45, 0.33), 0.55, 2.4)
     if rng.random() < 0.07:
         height = rng.uniform(2.6, 4.0)
-    fill = rng.uniform(0.88, 1.06)
+    fill = rng.uniform(0.92, 1.13)
     direction = np.array([np.cos(azimuth), np.sin(azimuth)])
     position, target = frame(design, direction, height, focal_length, fill, rng)
     word = {"front three-quarter": "front", "rear three-quarter": "rear"}.get(kind, kind)

@@ -287,9 +287,6 @@ def paint_greenhouse(seed, design, body, greenhouse, layout, shape=(256, 1024)):
         glass = np.maximum(glass, coverage(pane + border))
     c.put(coverage(np.where(column < a_pillar, up - 0.03, 1)), (0.01, 0.01, 0.01), 0, 0.6, 0)
     c.put(glass, glass=1.0)
-    if rng.random() < 0.35:  # papers and stickers behind the windscreen
-        note = sd_box(y, up, greenhouse.roof * rng.uniform(0.3, 0.8), rng.uniform(0.08, 0.14), 0.05, 0.035)
-        c.put(coverage(np.maximum(where(column < a_pillar, note), screen + 0.03)), (0.6, 0.6, 0.55), 0, 0.6, 0)
     wiper = sd_segments(y, up, [(greenhouse.base * 0.12, 0.045), (greenhouse.base * 0.62, 0.08)]) - 0.008
     c.put(coverage(where((column < a_pillar) & ~roof_edge, wiper)), (0.01, 0.01, 0.01), 0, 0.5, 0, raise_by=0.6)
     c.seam(where(side & (window > 0.02) & (g > 0.3), np.abs(s - pillar)))

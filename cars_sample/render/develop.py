@@ -36,7 +36,7 @@ def develop(radiance, seed):
     v = light * rng.uniform(0.62, 0.80)
     v = np.clip(v * (2.51 * v + 0.03) / (v * (2.43 * v + 0.59) + 0.14), 0, 1)
     grey = v.mean(-1, keepdims=True)
-    v = to_srgb(np.clip(grey + (v - grey) * rng.uniform(0.9, 1.25), 0, 1))
+    v = to_srgb(np.clip(grey + (v - grey) * rng.uniform(0.78, 1.12), 0, 1))
     v = v + rng.uniform(0.1, 0.5) * (v * v * (3 - 2 * v) - v)
     v = v + rng.uniform(0.2, 0.6) * (v - blur(v, 0.8))
 

@@ -27,7 +27,7 @@ def ground_material(rng, kind, brightness=1.0):
     ramp = nodes.remap(patches, 0.33, 0.68)
     colour = nodes.mix(ramp, (*np.array(dark) * tone, 1), (*np.array(light) * tone, 1))
     speckle = nodes.remap(fine, 0.28, 0.72, 0.05, 0.95)
-    colour = nodes.mix(0.75, colour, nodes.add("CombineXYZ", X=speckle, Y=speckle, Z=speckle).outputs[0], blend="OVERLAY")
+    colour = nodes.mix(0.5 if kind != "hall" else 0.1, colour, nodes.add("CombineXYZ", X=speckle, Y=speckle, Z=speckle).outputs[0], blend="OVERLAY")
     stains = nodes.remap(nodes.noise(spot, 1.6, 8.0, 0.8), 0.42, 0.70, 1.06, 0.72)
     if kind in ("asphalt", "concrete"):
         # Cracks are the borders of distorted cells; most of them are left out by a slow noise.

@@ -142,7 +142,7 @@ def build_hedge(rng, length, height):
     return [hedge, add_mesh("core", corners, [quads], [plain((0.012, 0.018, 0.006), roughness=1)], smooth=False)]
 
 
-def build_grass(rng, centre, radius, tall=0.05, n=130000, keep=None):
+def build_grass(rng, centre, radius, tall=0.05, n=180000, keep=None):
     """Single blades in a disc, thicker in clumps, bleached in places. `keep(x, y)` says where blades may stand."""
     r, angle = radius * np.sqrt(rng.random(n)), rng.uniform(0, 2 * np.pi, n)
     x, y = centre[0] + r * np.cos(angle), centre[1] + r * np.sin(angle)
@@ -155,7 +155,7 @@ def build_grass(rng, centre, radius, tall=0.05, n=130000, keep=None):
     n = len(x)
     high = tall * rng.uniform(0.4, 1.4, n) * (1 + 0.25 * clumps.clip(-2, 2))
     turn, lean = rng.uniform(0, 2 * np.pi, n), rng.normal(0, 0.55, (n, 2)) * high[:, None]
-    wide = 0.004 + 0.004 * rng.random(n)
+    wide = 0.003 + 0.003 * rng.random(n)
     base = np.stack([np.stack([x + k * wide * np.cos(turn), y + k * wide * np.sin(turn), 0 * x], -1) for k in (-1, 1)], 1)
     tip = np.stack([x + lean[:, 0], y + lean[:, 1], high], -1)[:, None]
     material, nodes, shader = new_material("blades")

@@ -1,4 +1,4 @@
-"""One picture from one seed: build, render, develop, describe."""
+"""One picture from one seed: describe, build, render, develop."""
 
 import tempfile
 from pathlib import Path
@@ -7,12 +7,13 @@ import numpy as np
 
 import bpy
 from blender import clear_scene
+from body import draw_design
 from camera import draw_view, place_camera
 from car import build_car
 from develop import develop
-from setting import build_setting
+from setting import build_setting, draw_setting
 
-SAMPLES = 40
+SAMPLES = 32
 
 
 def render_radiance(seed, size, samples=SAMPLES):
@@ -41,12 +42,18 @@ def render_radiance(seed, size, samples=SAMPLES):
     return pixels.reshape(size, size, 4)[::-1, :, :3].astype(float)
 
 
+def describe(seed):
+    """The labels of a seed's picture, known before it is rendered."""
+    design = draw_design(seed)
+    view = draw_view(seed, design)
+    return dict(seed=seed, body_type=design.body_type, paint=design.paint, view=view.label, setting=draw_setting(seed))
+
+
 def render_picture(seed, size=256):
-    """The picture of a seed, uint8 (size, size, 3), and its labels."""
+    """The picture of a seed, uint8 (size, size, 3)."""
     clear_scene()
     car = build_car(seed)
     view = draw_view(seed, car.design)
     place_camera(view)
-    setting = build_setting(seed, view)
-    picture = develop(render_radiance(seed, size), seed)
-    return picture, dict(seed=seed, body_type=car.design.body_type, paint=car.design.paint, view=view.label, setting=setting)
+    build_setting(seed, draw_setting(seed), view)
+    return develop(render_radiance(seed, size), seed)

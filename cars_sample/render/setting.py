@@ -26,10 +26,12 @@ BORDERS = {
 }
 
 
-def build_setting(seed, view, setting=None):
-    """Build the surroundings, light included, and return the setting's name."""
-    drawn = pick(generator(seed, "setting"), SETTINGS)
-    setting = setting or drawn
+def draw_setting(seed):
+    return pick(generator(seed, "setting"), SETTINGS)
+
+
+def build_setting(seed, setting, view):
+    """Build the surroundings of a kind, light included."""
     if setting == "studio":
         studio(seed)
     elif setting == "showroom":
@@ -37,7 +39,6 @@ def build_setting(seed, view, setting=None):
     else:
         daylight(seed, view)
         Outdoors(seed, setting, view).build()
-    return setting
 
 
 def studio(seed):
@@ -68,7 +69,7 @@ def showroom(seed, view):
         add_mesh("wall", vertices, faces, [walls[k]], smooth=False, location=(np.cos(a) * 14, np.sin(a) * 14, 3), rotation=(0, 0, a))
         if rng.random() < 0.5:  # a glass front onto daylight
             for i in range(-4, 5):
-                panel((np.cos(a) * 13.85 - np.sin(a) * i * 2.9, np.sin(a) * 13.85 + np.cos(a) * i * 2.9, 2.2), (0.03, 1.3, 1.6), rng.uniform(2, 7), (0, 0, a), colour=(0.85, 0.93, 1))
+                panel((np.cos(a) * 13.85 - np.sin(a) * i * 2.9, np.sin(a) * 13.85 + np.cos(a) * i * 2.9, 2.2), (0.03, 1.3, 1.6), rng.uniform(0.7, 2.2), (0, 0, a), colour=(0.85, 0.93, 1))
     slab((0, 0), (16, 16), plain((0.30, 0.30, 0.30), roughness=0.9), z=6.2)
     for i in range(rng.integers(3, 6)):
         for j in (-1, 0, 1):
@@ -180,12 +181,12 @@ class Outdoors:
             slab(rng.uniform(-5, 5, 2), rng.uniform(0.5, 2.0, 2), ground_material(rng, "asphalt", 0.7 if under == "asphalt" else 1), self.turn, z=0.0015)
         toward = self.view.position[:2] * 0.5
         if under == "grass":
-            build_grass(rng, toward * 0.6, 8.0, tall=rng.uniform(0.03, 0.09))
+            build_grass(rng, toward * 0.6, 8.0, tall=rng.uniform(0.025, 0.055))
         elif beyond == "grass" and kind in ("road", "field", "driveway") and rng.random() < 0.8:
             edge = self.near if kind != "field" else self.near * 1.2
             centre = np.array(across)
             outside = lambda x, y: np.abs((x - centre[0]) * -np.sin(self.turn) + (y - centre[1]) * np.cos(self.turn)) > edge
-            build_grass(rng, -self.view.direction * 5, 11.0, tall=rng.uniform(0.06, 0.16), keep=outside)
+            build_grass(rng, -self.view.direction * 5, 11.0, tall=rng.uniform(0.04, 0.12), keep=outside)
         if kind != "parking" and rng.random() < 0.6 or rng.random() < 0.3:
             litter(rng, toward * 0.5, 3.5, rng.integers(100, 500), dry=rng.random() < 0.6)
 
