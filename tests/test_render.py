@@ -113,7 +113,9 @@ def test_a_seed_is_a_picture(tmp_path):
 def test_a_batch_goes_on_where_it_was_killed(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run("--count", 3, "--size", 32, "--out", whole).returncode == 0
-    process = subprocess.Popen([sys.executable, str(RENDER), "--count", "3", "--size", "32", "--out", str(killed)], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(RENDER), "--count", "3", "--size", "32", "--out", str(killed)], stderr=subprocess.DEVNULL
+    )
     while not (killed / "car_000.png").exists():
         assert process.poll() is None
     process.kill()

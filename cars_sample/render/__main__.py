@@ -77,17 +77,18 @@ def check_size(path, size):
 
 
 def render_all(jobs, folder, size):
+    from develop import png
     from scene import describe, render_picture  # needs bpy
     from tqdm import tqdm
-
-    from develop import png
 
     waiting = {name: seed for name, seed in jobs.items() if not (folder / name).exists()}
     for name, seed in tqdm(waiting.items(), desc="rendering", unit="picture", initial=len(jobs) - len(waiting), total=len(jobs)):
         with quiet_stdout():
             data = png(render_picture(seed, size))
         write(folder / name, data)
-    rows = [dict(file=name, **describe(seed), sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name, seed in jobs.items()]
+    rows = [
+        dict(file=name, **describe(seed), sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name, seed in jobs.items()
+    ]
     lines = [",".join(COLUMNS), *(",".join(str(row[column]) for column in COLUMNS) for row in rows)]
     write(folder / "cars.csv", ("\n".join(lines) + "\n").encode())
     print(f"{len(jobs)} pictures in {folder}: {len(waiting)} rendered now, {len(jobs) - len(waiting)} kept.")

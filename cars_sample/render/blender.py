@@ -1,8 +1,7 @@
 """The few things we ask of Blender: objects from arrays, images from arrays, materials from short descriptions."""
 
-import numpy as np
-
 import bpy
+import numpy as np
 
 
 def clear_scene():
@@ -157,7 +156,9 @@ def painted(canvas, bump=0.004, waviness=0.0, repeat=False, glass=None, car_pain
     if waviness:
         normal = nodes.bump(nodes.noise(nodes.position(), 2.2, 1.0), waviness, Normal=normal)
         nodes.set(shader, Coat_Normal=normal)
-    nodes.set(shader, Base_Color=colour, Metallic=surface[0], Roughness=surface[1], Coat_Weight=surface[2], Coat_Roughness=0.02, Normal=normal)
+    nodes.set(
+        shader, Base_Color=colour, Metallic=surface[0], Roughness=surface[1], Coat_Weight=surface[2], Coat_Roughness=0.02, Normal=normal
+    )
     if glass is not None:
         # Thin glass: a tinted transparency, and a mirror by Fresnel's law, twice, because a pane has two faces.
         masks = nodes.add("SeparateColor", _0=texture(np.stack([canvas.glass, canvas.tint, 0 * canvas.tint], -1))).outputs

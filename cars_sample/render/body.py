@@ -7,7 +7,6 @@ Surfaces are arrays (rows, columns, 3) of (s, y, z) for the left half, y ≥ 0: 
 from dataclasses import dataclass, replace
 
 import numpy as np
-
 from shapes import bezier, generator, grid_faces, lerp, pick, smooth_curve
 
 
@@ -138,7 +137,7 @@ def draw_design(seed, body_type=None):
         colour=colour,
         metallic=PAINTS[paint][2],
         front_exponent=rng.uniform(3.6, 5.0) + (1.6 if body_type in ("pickup", "suv", "van") else 0),
-        rear_exponent=rng.uniform(5.0, 7.0) - (1.2 if body_type in ("sedan", "coupe") else 0),
+        rear_exponent=rng.uniform(5.0, 7.0) + {"sedan": -1.2, "coupe": -1.2, "pickup": 6.0}.get(body_type, 0.0),
         bow=rng.uniform(0.03, 0.11),
         edge=rng.uniform(0.045, 0.08),
         crease=rng.uniform(0.58, 0.74),
@@ -186,13 +185,36 @@ class LowerBody:
         # Inward offsets (metres) against relative height, for side, front and rear.
         c = d.crease
         self.side = smooth_curve(
-            [(0, 0.10), (0.06, 0.06), (0.13, 0.018), (0.22, 0.012 + d.hollow), (0.40, 0.006 + d.hollow), (c - 0.06, 0.005), (c, 0), (c + 0.05, 0.012), (0.9, 0.034), (1, 0.055)],
+            [
+                (0, 0.10),
+                (0.06, 0.06),
+                (0.13, 0.018),
+                (0.22, 0.012 + d.hollow),
+                (0.40, 0.006 + d.hollow),
+                (c - 0.06, 0.005),
+                (c, 0),
+                (c + 0.05, 0.012),
+                (0.9, 0.034),
+                (1, 0.055),
+            ],
             0.02,
         )
         self.front = smooth_curve(
-            [(0, 0.12), (0.07, 0.055), (0.16, 0.012), (0.38, 0), (0.47, 0.010), (0.54, 0.018 + d.snout), (0.8, 0.035 + d.snout), (1, d.chin + d.snout)], 0.03
+            [
+                (0, 0.12),
+                (0.07, 0.055),
+                (0.16, 0.012),
+                (0.38, 0),
+                (0.47, 0.010),
+                (0.54, 0.018 + d.snout),
+                (0.8, 0.035 + d.snout),
+                (1, d.chin + d.snout),
+            ],
+            0.03,
         )
-        self.rear = smooth_curve([(0, 0.12), (0.1, 0.04), (0.2, 0), (0.45, 0), (0.52, 0.035), (0.6, 0.045), (0.88, 0.03), (1, 0.045)], 0.025)
+        self.rear = smooth_curve(
+            [(0, 0.12), (0.1, 0.04), (0.2, 0), (0.45, 0), (0.52, 0.035), (0.6, 0.045), (0.88, 0.03), (1, 0.045)], 0.025
+        )
 
     def cap(self, s, y):
         """Height of bonnet, boot lid and, between them, the floor under the windows."""
@@ -302,7 +324,7 @@ class Greenhouse:
         end_s, end_y = bend[0] - 0.09 * self.ns, np.maximum(bend[1] - 0.09 * self.ny, 0)
         ends = end_s, end_y, self.cap(end_s, end_y)
         q = np.clip((v - wall) / (1 - wall), 0, 1)
-        surface = np.stack([np.where(v > wall, bezier(w[-1:], b, e, q), w) for w, b, e in zip(walls, bend, ends)], -1)
+        surface = np.stack([np.where(v > wall, bezier(w[-1:], b, e, q), w) for w, b, e in zip(walls, bend, ends, strict=True)], -1)
         return on_axis(surface)
 
     def footprint(self, s, y, grow=0.0):

@@ -1,7 +1,6 @@
 """Façades, painted storey by storey with every window its own; flat and pitched roofs; fences."""
 
 import numpy as np
-
 from blender import add_mesh, painted, plain
 from shapes import Canvas, blotches, box_mesh, coverage, pick, sd_box, smoothstep, stripes
 
@@ -45,7 +44,11 @@ def facade(rng, width, storey, storeys, ground="windows"):
             cx, cy = bay * (column + 0.5), storey * (level + 0.52)
             w, h, kind = half_w, half_h, "window"
             if level == 0:
-                kind = "door" if column == door and ground == "windows" else {"windows": "window", "shop": "shop", "garage": "garage", "blank": "none"}[ground]
+                kind = (
+                    "door"
+                    if column == door and ground == "windows"
+                    else {"windows": "window", "shop": "shop", "garage": "garage", "blank": "none"}[ground]
+                )
                 if kind == "door":
                     w, h, cy = 0.5, storey * 0.38, storey * 0.38
                 elif kind in ("shop", "garage"):
@@ -105,7 +108,7 @@ def build_house(rng, centre, turn, width, depth, storeys, ground="windows", pitc
     uv = np.concatenate([across + 0.5, at[..., 2:] / height + 0.5], -1)
     out = np.array([np.cos(turn), np.sin(turn)])
     middle = np.array(centre) - out * depth / 2
-    place = dict(smooth=False, rotation=(0, 0, turn))
+    place = {"smooth": False, "rotation": (0, 0, turn)}
     things = [add_mesh("house", corners, faces, [painted(canvas, bump=0.05, repeat=True)], [uv], location=(*middle, height / 2), **place)]
     if pitched if pitched is not None else storeys <= 2 and rng.random() < 0.6:
         rise, over = depth * rng.uniform(0.22, 0.38), 0.5
@@ -116,10 +119,24 @@ def build_house(rng, centre, turn, width, depth, storeys, ground="windows", pitc
         tiles.shade((0.7 + 0.4 * (v / 0.33 % 1)) * (1 + 0.1 * blotches(rng, u.shape, 10)))
         quads = np.array([[2, 3, 5, 4], [1, 0, 4, 5]])
         slope = np.array([[[0, 0], [width / 4, 0], [width / 4, 1.2], [0, 1.2]]] * 2)
-        things.append(add_mesh("roof", ridge, [quads, np.array([[0, 2, 4], [3, 1, 5]])], [painted(tiles, 0.02, repeat=True)], [slope, np.zeros((2, 3, 2))], location=(*middle, height), **place))
+        things.append(
+            add_mesh(
+                "roof",
+                ridge,
+                [quads, np.array([[0, 2, 4], [3, 1, 5]])],
+                [painted(tiles, 0.02, repeat=True)],
+                [slope, np.zeros((2, 3, 2))],
+                location=(*middle, height),
+                **place,
+            )
+        )
     else:
         vertices, faces = box_mesh((depth / 2 + 0.12, width / 2 + 0.12, 0.25))
-        things.append(add_mesh("parapet", vertices, faces, [plain(rng.uniform(0.08, 0.5, 1).repeat(3), roughness=0.8)], location=(*middle, height), **place))
+        things.append(
+            add_mesh(
+                "parapet", vertices, faces, [plain(rng.uniform(0.08, 0.5, 1).repeat(3), roughness=0.8)], location=(*middle, height), **place
+            )
+        )
     return things
 
 
@@ -134,4 +151,6 @@ def build_fence(rng, centre, turn, length):
     vertices, faces = box_mesh((0.03, length / 2, height / 2))
     at = vertices[faces[0]]
     uv = np.stack([at[..., 1] / 3.6, at[..., 2] / height + 0.5], -1)
-    return add_mesh("fence", vertices, faces, [painted(c, 0.02, repeat=True)], [uv], smooth=False, location=(*centre, height / 2), rotation=(0, 0, turn))
+    return add_mesh(
+        "fence", vertices, faces, [painted(c, 0.02, repeat=True)], [uv], smooth=False, location=(*centre, height / 2), rotation=(0, 0, turn)
+    )

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 import bpy
+import numpy as np
 from blender import add_object
-from shapes import generator, lerp, pick
+from shapes import generator, pick
 
 SENSOR = 36.0  # mm
 VIEWS = {"front": 8, "front three-quarter": 50, "side": 12, "rear three-quarter": 23, "rear": 7}

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 import bpy
+import numpy as np
 from blender import add_mesh, add_object, painted, plain, subtract
 from body import Design, Greenhouse, LowerBody, draw_design, shell
 from details import BodyPaint, draw_layout, paint_greenhouse, paint_plate
@@ -86,7 +85,8 @@ class _Builder:
         if d.body_type != "pickup":
             return
         start, end = d.tail + 0.12, d.length - 0.09
-        vertices, faces = box_mesh(((end - start) / 2, self.body.half - 0.10, 0.45))
+        width = min(self.body.half - 0.10, self.body.side_at(end, d.deck - 0.1) - 0.05)  # the corners at the tail are round
+        vertices, faces = box_mesh(((end - start) / 2, width, 0.45))
         yield add_mesh("bed", vertices, faces, [self.black], smooth=False, location=(d.length / 2 - (start + end) / 2, 0, d.deck))
 
     def wheels(self):
@@ -165,7 +165,24 @@ class _Builder:
         if d.body_type in ("coupe", "sedan") and rng.random() < 0.3:
             self.cushion((0.05, half * 0.66, 0.012), self.paint, d.length - 0.12, 0, float(self.body.cap(d.length - 0.12, 0)) + 0.004)
         if rng.random() < 0.5:
-            self.cushion((0.05, 0.012, 0.03), self.black, d.roof_rear - 0.1, 0, float(self.greenhouse.cap(d.roof_rear - 0.1, 0)) + 0.012, 2.5, (0, -0.3, 0))
+            self.cushion(
+                (0.05, 0.012, 0.03),
+                self.black,
+                d.roof_rear - 0.1,
+                0,
+                float(self.greenhouse.cap(d.roof_rear - 0.1, 0)) + 0.012,
+                2.5,
+                (0, -0.3, 0),
+            )
         vertices, faces = revolve([(0.028, 0.02), (0.028, 0.12), (0.034, 0.12), (0.034, 0)], 24)
         for side in [1] if rng.random() < 0.6 else [1, -1]:
-            self.add("exhaust", vertices, faces, self.chrome, d.length - 0.13, side * half * 0.55, d.clearance + 0.105, rotation=(0, 0, np.pi / 2))
+            self.add(
+                "exhaust",
+                vertices,
+                faces,
+                self.chrome,
+                d.length - 0.13,
+                side * half * 0.55,
+                d.clearance + 0.105,
+                rotation=(0, 0, np.pi / 2),
+            )

@@ -7,13 +7,13 @@ metres, where it really lies on the car.
 from dataclasses import dataclass
 
 import numpy as np
-
 from shapes import Canvas, blotches, coverage, generator, lerp, pick, sd_box, sd_polygon, sd_segments, smooth_max, smoothstep, stripes
 
-BLACK_PLASTIC = dict(colour=(0.012, 0.012, 0.013), metallic=0, roughness=0.5, coat=0)
-BLACK_GLOSS = dict(colour=(0.006, 0.006, 0.006), metallic=0, roughness=0.12, coat=0.5)
-CHROME = dict(colour=(0.6, 0.61, 0.62), metallic=1, roughness=0.14, coat=0)
-RED_LAMP = dict(colour=(0.36, 0.004, 0.006), metallic=0, roughness=0.12, coat=1)
+BLACK_PLASTIC = {"colour": (0.012, 0.012, 0.013), "metallic": 0, "roughness": 0.5, "coat": 0}
+BLACK_GLOSS = {"colour": (0.006, 0.006, 0.006), "metallic": 0, "roughness": 0.12, "coat": 0.5}
+CHROME = {"colour": (0.6, 0.61, 0.62), "metallic": 1, "roughness": 0.14, "coat": 0}
+TAIL_LAMP_HEIGHTS = {"sedan": 0.16, "coupe": 0.13, "hatchback": 0.22, "wagon": 0.22, "suv": 0.26, "van": 0.36, "pickup": 0.34}
+RED_LAMP = {"colour": (0.36, 0.004, 0.006), "metallic": 0, "roughness": 0.12, "coat": 1}
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,17 @@ class BodyPaint:
         self.lamp_inside = inside = rng.uniform(0.50, 0.60) * half
         scale = 1.3 if d.tall else 1.0
         kind = pick(rng, {"wide": 40, "tall": 30, "slim": 22, "none": 0 if d.body_type == "van" else 6})
-        width, bottom = {"wide": (inside - 0.04, -0.21), "tall": (inside * 0.82, -0.34), "slim": (inside - 0.03, -0.12), "none": (0.2, -0.05)}[kind]
+        width, bottom = {
+            "wide": (inside - 0.04, -0.21),
+            "tall": (inside * 0.82, -0.34),
+            "slim": (inside - 0.03, -0.12),
+            "none": (0.2, -0.05),
+        }[kind]
         bottom, taper = bottom * scale, rng.uniform(-0.08, 0.10)
-        grille = sd_polygon(u, below, [(-1, -0.03), (width, -0.03), (width + taper * 0.3, bottom / 2), (width - taper, bottom), (-1, bottom)]) - 0.012
+        grille = (
+            sd_polygon(u, below, [(-1, -0.03), (width, -0.03), (width + taper * 0.3, bottom / 2), (width - taper, bottom), (-1, bottom)])
+            - 0.012
+        )
         grille = where(self.front, grille)
         c.seam(where(self.front & (u < inside), np.abs(below + 0.012)), 0.006)
         if kind != "none":
@@ -133,20 +141,32 @@ class BodyPaint:
                 "ribs": stripes(u, period, period * 0.34),
                 "mesh": np.minimum(stripes(below + u, period, period * 0.2), stripes(below - u, period, period * 0.2)),
             }[pick(rng, {"bars": 1, "ribs": 1, "mesh": 1})]
-            bright = dict(colour=(0.3, 0.3, 0.31), metallic=1, roughness=0.3) if rng.random() < 0.45 else dict(colour=(0.03, 0.03, 0.03), roughness=0.3)
+            bright = (
+                {"colour": (0.3, 0.3, 0.31), "metallic": 1, "roughness": 0.3}
+                if rng.random() < 0.45
+                else {"colour": (0.03, 0.03, 0.03), "roughness": 0.3}
+            )
             c.put(coverage(np.maximum(bars, grille + 0.008)), raise_by=0.4, **bright)
             c.put(coverage(where(self.front, np.hypot(u, (below - bottom * 0.4) * 1.2) - 0.05)), raise_by=0.5, **CHROME)
             if rng.random() < 0.3:
                 c.put(coverage(np.maximum(where(self.front, np.abs(below - bottom * 0.4) - 0.012), u - width)), raise_by=0.5, **CHROME)
         low, tall = d.clearance + rng.uniform(0.12, 0.17), rng.uniform(0.035, 0.075) * (1.3 if d.body_type == "coupe" else 1)
         wide = rng.uniform(0.5, 0.75) * half
-        mouth = sd_polygon(u, self.z, [(-1, low + tall), (wide, low + tall), (wide + rng.uniform(-0.1, 0.1), low - tall), (-1, low - tall)]) - 0.015
+        mouth = (
+            sd_polygon(u, self.z, [(-1, low + tall), (wide, low + tall), (wide + rng.uniform(-0.1, 0.1), low - tall), (-1, low - tall)])
+            - 0.015
+        )
         mouth = where(self.front, mouth)
         c.put(coverage(mouth), raise_by=-0.6, **BLACK_PLASTIC)
         c.put(coverage(np.maximum(stripes(self.z, 0.04, 0.014), mouth + 0.01)), (0.03, 0.03, 0.03), 0, 0.4, 0, raise_by=0.3)
         if rng.random() < 0.65:
             out, up = rng.uniform(-0.10, 0.03), rng.uniform(-0.02, 0.06)
-            pocket = [(wide + 0.12, low + tall + 0.01), (half + 0.02 + out, low + tall + up), (half + 0.04 + out * 1.4, low - tall + 0.01), (wide + 0.15, low - tall)]
+            pocket = [
+                (wide + 0.12, low + tall + 0.01),
+                (half + 0.02 + out, low + tall + up),
+                (half + 0.04 + out * 1.4, low - tall + 0.01),
+                (wide + 0.15, low - tall),
+            ]
             c.put(coverage(where(self.front, sd_polygon(u, self.z, pocket) - 0.01)), raise_by=-0.4, **BLACK_PLASTIC)
             lamp = np.hypot(u - (wide + half + 0.14) / 2, self.z - low - 0.015) - 0.036
             c.put(coverage(where(self.front, lamp)), (0.7, 0.7, 0.7), 0.8, 0.12, 1, raise_by=0.3)
@@ -159,7 +179,14 @@ class BodyPaint:
         if kind == "round":
             lamp = np.hypot(u - half * 0.78, below + 0.13) - rng.uniform(0.085, 0.11)
         else:
-            swept = [(inside, -0.04), (half * 0.85, -0.015), (reach, -0.01), (reach - 0.08, -0.065), (half * 0.95, -outer), (inside + 0.04, -deep)]
+            swept = [
+                (inside, -0.04),
+                (half * 0.85, -0.015),
+                (reach, -0.01),
+                (reach - 0.08, -0.065),
+                (half * 0.95, -outer),
+                (inside + 0.04, -deep),
+            ]
             square = [(inside, -0.025), (half + 0.05, -0.015), (half + 0.10, -outer), (inside - 0.02, -outer + 0.01)]
             slim = [(inside - 0.05, -0.05), (half * 0.8, -0.02), (reach, -0.02), (reach - 0.1, -0.08), (inside, -0.11)]
             lamp = sd_polygon(u, below, {"swept": swept, "square": square, "slim": slim}[kind]) - 0.012
@@ -180,12 +207,16 @@ class BodyPaint:
 
     def tail(self):
         rng, d, c, u, below, half = self.rng, self.design, self.canvas, self.from_tail, self.below, self.body.half
-        tall = dict(sedan=0.16, coupe=0.13, hatchback=0.22, wagon=0.22, suv=0.26, van=0.36, pickup=0.34)[d.body_type] * rng.uniform(0.85, 1.15)
+        tall = TAIL_LAMP_HEIGHTS[d.body_type] * rng.uniform(0.85, 1.15)
         self.lamp_at_tail = inside = rng.uniform(0.54, 0.70) * half
         outside, slant = half + rng.uniform(-0.02, 0.2), rng.uniform(-0.05, 0.06)
         if d.body_type in ("pickup", "van"):
             inside, outside = half * 0.87, half + 0.06
-        lamp = sd_polygon(u, below, [(inside, -0.03), (outside, -0.02), (outside - 0.03 + slant, -tall), (inside + 0.06 + slant, -tall + rng.uniform(0, 0.05))])
+        lamp = sd_polygon(
+            u,
+            below,
+            [(inside, -0.03), (outside, -0.02), (outside - 0.03 + slant, -tall), (inside + 0.06 + slant, -tall + rng.uniform(0, 0.05))],
+        )
         lamp = lamp - 0.012
         c.put(coverage(lamp - 0.012), (0.008, 0.008, 0.008), 0, 0.3, 0.5)
         c.put(coverage(lamp), raise_by=0.3, **RED_LAMP)
@@ -201,7 +232,10 @@ class BodyPaint:
         c.seam(where(self.rear & (self.z > bumper), np.abs(u - (half * 0.9 if d.boxy else inside + 0.03))), 0.006)
         plate = self.layout.rear_plate
         c.put(coverage(where(self.rear, sd_box(u, self.z, 0, plate, 0.30, 0.10, 0.03))), raise_by=-0.5)
-        c.put(coverage(where(self.rear, sd_box(u, self.z, 0, plate + 0.095, 0.27, 0.014, 0.008))), **(CHROME if rng.random() < 0.4 else BLACK_GLOSS))
+        c.put(
+            coverage(where(self.rear, sd_box(u, self.z, 0, plate + 0.095, 0.27, 0.014, 0.008))),
+            **(CHROME if rng.random() < 0.4 else BLACK_GLOSS),
+        )
         c.put(coverage(where(self.rear, np.hypot(u, self.z - plate - 0.17) - 0.035)), raise_by=0.5, **CHROME)
         c.put(coverage(where(self.rear, sd_box(u, self.z, half * 0.8, sill + 0.2, 0.09, 0.02, 0.01))), (0.35, 0.005, 0.005), 0, 0.2, 1)
 
@@ -210,7 +244,7 @@ class BodyPaint:
         rng, d = self.rng, self.design
         amount = rng.beta(1.2, 4) * (1.6 if d.tall or d.cargo else 1)
         low = np.exp(-np.maximum(self.z - d.clearance, 0) / 0.16)
-        splash = np.exp(-((self.from_wheel - d.arch) / 0.12).clip(0) ** 2)
+        splash = np.exp(-(((self.from_wheel - d.arch) / 0.12).clip(0) ** 2))
         mask = np.clip(amount * (low + 0.4 * splash) * (1 + 0.5 * blotches(rng, shape, 90)), 0, 0.75)
         canvas.put(mask, (0.11, 0.095, 0.075), 0, 0.8, 0)
         canvas.surface[..., 1] += 0.10 * np.exp(-(self.z - d.clearance) / 0.12) * (canvas.surface[..., 2] > 0.5)
@@ -269,10 +303,14 @@ def paint_greenhouse(seed, design, body, greenhouse, layout, shape=(256, 1024)):
         glass = np.minimum(glass, coverage(0.045 - np.abs(s - pillar)))
     if d.doors == 4 and d.body_type != "pickup":
         upright = d.body_type in ("suv", "wagon", "van")
-        quarter = np.minimum(layout.rear_gap + 0.25, foot - 0.4) + 0.05 * up if upright else min(layout.rear_gap + 0.16, foot - 0.12) - 0.25 * up
+        quarter = (
+            np.minimum(layout.rear_gap + 0.25, foot - 0.4) + 0.05 * up if upright else min(layout.rear_gap + 0.16, foot - 0.12) - 0.25 * up
+        )
         glass = np.minimum(glass, coverage((0.045 if upright else 0.012) - np.abs(s - quarter)))
     if d.body_type in ("van", "hatchback"):
-        glass = np.minimum(glass, coverage(0.011 - np.abs(s - lerp(d.screen, d.roof_front, 0.42) - (0.45 if d.body_type == "van" else 0.12))))
+        glass = np.minimum(
+            glass, coverage(0.011 - np.abs(s - lerp(d.screen, d.roof_front, 0.42) - (0.45 if d.body_type == "van" else 0.12)))
+        )
     privacy = 0.85 if d.body_type in ("suv", "van", "wagon") and rng.random() < 0.7 else 0.5 if rng.random() < 0.2 else 0.0
     c.tint = np.where(column > c_pillar, privacy, np.where(side, privacy * smoothstep(pillar - 0.02, pillar + 0.02, s), 0))
 
@@ -310,7 +348,15 @@ def paint_plate(seed):
     c = Canvas(x.shape, (0.62, 0.62, 0.60) if rng.random() < 0.85 else (0.6, 0.43, 0.05), 0, 0.4)
     ink = pick(rng, {(0.01, 0.01, 0.03): 1, (0.02, 0.05, 0.2): 1, (0.01, 0.01, 0.01): 1})
     pitch, tall = width * 0.84 / 6, height * (0.25 if squarish else 0.34)
-    segments = [((-1, 1), (1, 1)), ((-1, 0), (1, 0)), ((-1, -1), (1, -1)), ((-1, 0), (-1, 1)), ((1, 0), (1, 1)), ((-1, -1), (-1, 0)), ((1, -1), (1, 0))]
+    segments = [
+        ((-1, 1), (1, 1)),
+        ((-1, 0), (1, 0)),
+        ((-1, -1), (1, -1)),
+        ((-1, 0), (-1, 1)),
+        ((1, 0), (1, 1)),
+        ((-1, -1), (-1, 0)),
+        ((1, -1), (1, 0)),
+    ]
     for sign in range(6):
         centre = width * 0.08 + pitch * (sign + 0.5)
         for segment in segments:

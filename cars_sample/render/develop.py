@@ -4,9 +4,8 @@ import struct
 import zlib
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-
 from blender import to_srgb
+from scipy.ndimage import gaussian_filter
 from shapes import generator
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])
@@ -17,7 +16,9 @@ def develop(radiance, seed):
     rng = generator(seed, "develop")
     h, w, _ = radiance.shape
     y, x = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
-    blur = lambda a, sigma: gaussian_filter(a, (sigma, sigma, 0), mode="nearest")
+
+    def blur(a, sigma):
+        return gaussian_filter(a, (sigma, sigma, 0), mode="nearest")
 
     # Centre-weighted exposure, held back where highlights would burn out.
     weight = np.exp(-1.2 * (x**2 + y**2))
@@ -49,7 +50,10 @@ def develop(radiance, seed):
 def png(picture):
     """The bytes of an 8-bit RGB PNG without metadata: one and the same for one and the same picture."""
     h, w, _ = picture.shape
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     # Each row is filtered with Paeth's predictor (PNG specification, filter type 4).
     p = np.pad(picture.astype(np.int16), ((1, 0), (1, 0), (0, 0)))
     left, up, corner = p[1:, :-1], p[:-1, 1:], p[:-1, :-1]

@@ -1,8 +1,7 @@
 """Sky, clouds and sun outdoors; lamps indoors."""
 
-import numpy as np
-
 import bpy
+import numpy as np
 from blender import Nodes, add_mesh, add_object, plain
 from shapes import box_mesh, generator, lerp
 
@@ -31,12 +30,20 @@ def daylight(seed, view):
     nodes, background = new_world()
     sky = nodes.add(
         "TexSky",
-        {"sky_type": "MULTIPLE_SCATTERING", "sun_elevation": elevation, "sun_rotation": np.pi / 2 - azimuth, "sun_disc": False, "altitude": 200.0},
+        {
+            "sky_type": "MULTIPLE_SCATTERING",
+            "sun_elevation": elevation,
+            "sun_rotation": np.pi / 2 - azimuth,
+            "sun_disc": False,
+            "altitude": 200.0,
+        },
     )
     # Clouds: noise on a plane above, seen in perspective.
     ray = nodes.add("TexCoord").outputs["Generated"]
     rise = nodes.math("ADD", nodes.add("SeparateXYZ", _0=ray).outputs[2], 0.18)
-    plane = nodes.add("VectorMath", {"operation": "DIVIDE"}, _0=ray, _1=nodes.add("CombineXYZ", X=rise, Y=rise, Z=rise).outputs[0]).outputs[0]
+    plane = nodes.add("VectorMath", {"operation": "DIVIDE"}, _0=ray, _1=nodes.add("CombineXYZ", X=rise, Y=rise, Z=rise).outputs[0]).outputs[
+        0
+    ]
     plane = nodes.add("VectorMath", {"operation": "ADD"}, _0=plane, _1=tuple(rng.uniform(-20, 20, 3))).outputs[0]
     start = 0.15 if overcast else rng.uniform(0.38, 0.62)
     cover = nodes.remap(nodes.noise(plane, rng.uniform(0.7, 1.6), 7.0), start, start + 0.28)

@@ -1,7 +1,6 @@
 """Trees, hedges and grass, as clouds of small leaves around branches that grow."""
 
 import numpy as np
-
 from blender import add_mesh, new_material, output, plain
 from shapes import pick
 
@@ -101,7 +100,14 @@ def build_tree(rng, height, season="green"):
             reach = (1.02 - z) ** 0.85 * height * 0.26 * rng.uniform(0.75, 1.15)
             for angle in rng.uniform(0, 2 * np.pi, 7):
                 for share in (0.35, 0.7, 1.0):
-                    whorls.append((np.cos(angle) * reach * share, np.sin(angle) * reach * share, z * height - 0.25 * reach * share**2, 0.10 + 0.16 * reach))
+                    whorls.append(
+                        (
+                            np.cos(angle) * reach * share,
+                            np.sin(angle) * reach * share,
+                            z * height - 0.25 * reach * share**2,
+                            0.10 + 0.16 * reach,
+                        )
+                    )
         branches = [(np.zeros(3), np.array([0, 0, height * 0.97]), 0.014 * height)]
         clumps, leaves, size = np.array(whorls), 22000, 0.055
     else:
@@ -122,7 +128,9 @@ def build_tree(rng, height, season="green"):
 def build_bush(rng, height):
     """A round shrub of several stems."""
     n = rng.integers(25, 50)
-    clumps = np.concatenate([rng.normal(size=(n, 3)) * (0.42, 0.42, 0.28) * height + (0, 0, height * 0.45), np.full((n, 1), height * 0.28)], 1)
+    clumps = np.concatenate(
+        [rng.normal(size=(n, 3)) * (0.42, 0.42, 0.28) * height + (0, 0, height * 0.45), np.full((n, 1), height * 0.28)], 1
+    )
     clumps[:, 2] = np.abs(clumps[:, 2])
     vertices, faces = scatter_leaves(rng, clumps, 14000, 0.03 * height**0.5, np.array([0, 0, height * 0.2]))
     return add_mesh("bush", vertices, [faces], [leaf_material(rng)], smooth=False)

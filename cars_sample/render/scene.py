@@ -3,9 +3,8 @@
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 import bpy
+import numpy as np
 from blender import clear_scene
 from body import draw_design
 from camera import draw_view, place_camera
@@ -46,7 +45,7 @@ def describe(seed):
     """The labels of a seed's picture, known before it is rendered."""
     design = draw_design(seed)
     view = draw_view(seed, design)
-    return dict(seed=seed, body_type=design.body_type, paint=design.paint, view=view.label, setting=draw_setting(seed))
+    return {"seed": seed, "body_type": design.body_type, "paint": design.paint, "view": view.label, "setting": draw_setting(seed)}
 
 
 def render_picture(seed, size=256):

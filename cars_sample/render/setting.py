@@ -3,9 +3,8 @@
 Everything is placed relative to the car, on all its sides, since what the camera does not see is mirrored in the paint.
 """
 
-import numpy as np
-
 import bpy
+import numpy as np
 from blender import add_mesh, add_object, plain
 from body import draw_paint
 from buildings import build_fence, build_house
@@ -62,14 +61,23 @@ def showroom(seed, view):
     rng = generator(seed, "showroom")
     new_world(0.2, (0.8, 0.85, 0.95))
     slab((0, 0), (16, 16), ground_material(rng, "hall"))
-    walls = [plain(rng.choice([(0.6, 0.6, 0.58), (0.42, 0.08, 0.06), (0.16, 0.18, 0.21), (0.03, 0.03, 0.035), (0.5, 0.46, 0.38)]), roughness=0.7) for _ in range(4)]
+    walls = [
+        plain(rng.choice([(0.6, 0.6, 0.58), (0.42, 0.08, 0.06), (0.16, 0.18, 0.21), (0.03, 0.03, 0.035), (0.5, 0.46, 0.38)]), roughness=0.7)
+        for _ in range(4)
+    ]
     for k in range(4):
         a = k * np.pi / 2
         vertices, faces = box_mesh((0.1, 16, 3))
         add_mesh("wall", vertices, faces, [walls[k]], smooth=False, location=(np.cos(a) * 14, np.sin(a) * 14, 3), rotation=(0, 0, a))
         if rng.random() < 0.5:  # a glass front onto daylight
             for i in range(-4, 5):
-                panel((np.cos(a) * 13.85 - np.sin(a) * i * 2.9, np.sin(a) * 13.85 + np.cos(a) * i * 2.9, 2.2), (0.03, 1.3, 1.6), rng.uniform(0.7, 2.2), (0, 0, a), colour=(0.85, 0.93, 1))
+                panel(
+                    (np.cos(a) * 13.85 - np.sin(a) * i * 2.9, np.sin(a) * 13.85 + np.cos(a) * i * 2.9, 2.2),
+                    (0.03, 1.3, 1.6),
+                    rng.uniform(0.7, 2.2),
+                    (0, 0, a),
+                    colour=(0.85, 0.93, 1),
+                )
     slab((0, 0), (16, 16), plain((0.30, 0.30, 0.30), roughness=0.9), z=6.2)
     for i in range(rng.integers(3, 6)):
         for j in (-1, 0, 1):
@@ -79,7 +87,15 @@ def showroom(seed, view):
         half = rng.uniform((0.03, 0.2, 0.4), (0.3, 1.0, 1.4))
         vertices, faces = box_mesh(half)
         colour = rng.uniform(0.02, 0.7, 3) if rng.random() < 0.5 else rng.uniform(0.02, 0.7, 1).repeat(3)
-        add_mesh("stand", vertices, faces, [plain(colour, roughness=0.5)], smooth=False, location=(np.cos(a) * far, np.sin(a) * far, half[2]), rotation=(0, 0, a))
+        add_mesh(
+            "stand",
+            vertices,
+            faces,
+            [plain(colour, roughness=0.5)],
+            smooth=False,
+            location=(np.cos(a) * far, np.sin(a) * far, half[2]),
+            rotation=(0, 0, a),
+        )
     others = ParkedCars(seed, rng, view)
     for _ in range(rng.integers(1, 4)):
         a, far = np.arctan2(-view.direction[1], -view.direction[0]) + rng.normal(0, 0.7), rng.uniform(6, 9.5)
@@ -174,20 +190,35 @@ class Outdoors:
             if kind == "street" and rng.random() < 0.7:  # the pavement and its kerb
                 edge = 1.15 + rng.uniform(0, 0.3)
                 slab(self.at(0, -self.lane * (edge + 0.07)), (60, 0.07), ground_material(rng, "concrete"), self.turn, z=0.12)
-                slab(self.at(0, -self.lane * (edge + 1.9)), (60, 1.75), ground_material(rng, pick(rng, {"concrete": 1, "paving": 1, "asphalt": 1})), self.turn, z=0.115)
+                slab(
+                    self.at(0, -self.lane * (edge + 1.9)),
+                    (60, 1.75),
+                    ground_material(rng, pick(rng, {"concrete": 1, "paving": 1, "asphalt": 1})),
+                    self.turn,
+                    z=0.115,
+                )
         if under in ("asphalt", "concrete", "dirt", "gravel") and rng.random() < 0.6:
             tyre_marks(rng, self.turn)
         if under in ("asphalt", "concrete") and rng.random() < 0.4:  # a patched square
-            slab(rng.uniform(-5, 5, 2), rng.uniform(0.5, 2.0, 2), ground_material(rng, "asphalt", 0.7 if under == "asphalt" else 1), self.turn, z=0.0015)
+            slab(
+                rng.uniform(-5, 5, 2),
+                rng.uniform(0.5, 2.0, 2),
+                ground_material(rng, "asphalt", 0.7 if under == "asphalt" else 1),
+                self.turn,
+                z=0.0015,
+            )
         toward = self.view.position[:2] * 0.5
         if under == "grass":
             build_grass(rng, toward * 0.6, 8.0, tall=rng.uniform(0.025, 0.055))
         elif beyond == "grass" and kind in ("road", "field", "driveway") and rng.random() < 0.8:
             edge = self.near if kind != "field" else self.near * 1.2
             centre = np.array(across)
-            outside = lambda x, y: np.abs((x - centre[0]) * -np.sin(self.turn) + (y - centre[1]) * np.cos(self.turn)) > edge
+
+            def outside(x, y):
+                return np.abs((x - centre[0]) * -np.sin(self.turn) + (y - centre[1]) * np.cos(self.turn)) > edge
+
             build_grass(rng, -self.view.direction * 5, 11.0, tall=rng.uniform(0.04, 0.12), keep=outside)
-        if kind != "parking" and rng.random() < 0.6 or rng.random() < 0.3:
+        if (kind != "parking" and rng.random() < 0.6) or rng.random() < 0.3:
             litter(rng, toward * 0.5, 3.5, rng.integers(100, 500), dry=rng.random() < 0.6)
 
     def copy_plant(self, rng, kind, place, height):
@@ -202,7 +233,9 @@ class Outdoors:
             self.plants[key] = build_bush(own, 1.0) if species == "bush" else build_tree(own, 8.0, species)
             self.plants[key].location = (0, 0, -100)
         size = height / (1.0 if species == "bush" else 8.0)
-        add_object(key, self.plants[key].data, (*place, -0.05), (0, 0, rng.uniform(0, 2 * np.pi)), (size, size, size * rng.uniform(0.85, 1.15)))
+        add_object(
+            key, self.plants[key].data, (*place, -0.05), (0, 0, rng.uniform(0, 2 * np.pi)), (size, size, size * rng.uniform(0.85, 1.15))
+        )
 
     def border(self, rng, side):
         """One of the four sides: front, left, rear, right of the car."""
@@ -220,8 +253,13 @@ class Outdoors:
                 far += self.near + 1.0
         if camera > 0.5:
             far = max(far, camera + 4)
-        place = lambda t, d: out * d + along * t
-        clear = lambda spot, room=5.0: np.hypot(*(spot - self.view.position[:2])) > room
+
+        def place(t, d):
+            return out * d + along * t
+
+        def clear(spot, room=5.0):
+            return np.hypot(*(spot - self.view.position[:2])) > room
+
         if kind == "houses":
             t = -30.0
             while t < 30:
@@ -256,7 +294,9 @@ class Outdoors:
             for t in np.arange(-13, 14, 2.7 if self.setting == "parking" else 5.9):
                 if rng.random() < 0.6:
                     x, y = place(t + rng.normal(0, 0.15), row)
-                    self.cars.park(x, y, angle + (np.pi / 2 if self.setting == "street" else 0) + rng.choice([0, np.pi]) + rng.normal(0, 0.03))
+                    self.cars.park(
+                        x, y, angle + (np.pi / 2 if self.setting == "street" else 0) + rng.choice([0, np.pi]) + rng.normal(0, 0.03)
+                    )
 
     def bays(self, rng):
         """Neighbours: beside the car in a car park, before and behind it in a street."""
@@ -281,7 +321,9 @@ class Outdoors:
             if kind == "bin":
                 vertices, faces = box_mesh((0.28, 0.33, 0.5))
                 colour = pick(rng, {(0.03, 0.08, 0.03): 1, (0.02, 0.02, 0.022): 2, (0.03, 0.05, 0.12): 1})
-                add_mesh("bin", vertices, faces, [plain(colour, roughness=0.5)], smooth=False, location=(x, y, 0.52), rotation=(0, 0, angle))
+                add_mesh(
+                    "bin", vertices, faces, [plain(colour, roughness=0.5)], smooth=False, location=(x, y, 0.52), rotation=(0, 0, angle)
+                )
                 continue
             height, radius = {"post": (7.0, 0.07), "sign": (2.6, 0.03), "bollard": (0.9, 0.06)}[kind]
             vertices, faces = revolve([(radius, height), (radius, 0)], 12)
@@ -289,7 +331,15 @@ class Outdoors:
             if kind == "sign":
                 vertices, faces = box_mesh((0.012, 0.28, rng.uniform(0.2, 0.35)))
                 colour = pick(rng, {(0.45, 0.02, 0.02): 1, (0.02, 0.08, 0.35): 1, (0.55, 0.55, 0.55): 2, (0.55, 0.38, 0.02): 1})
-                add_mesh("plate", vertices, faces, [plain(colour, roughness=0.4)], smooth=False, location=(x, y, 2.3), rotation=(0, 0, angle + rng.normal(0, 0.5)))
+                add_mesh(
+                    "plate",
+                    vertices,
+                    faces,
+                    [plain(colour, roughness=0.4)],
+                    smooth=False,
+                    location=(x, y, 2.3),
+                    rotation=(0, 0, angle + rng.normal(0, 0.5)),
+                )
 
     def horizon(self, rng):
         """Distant hills and woods, bluer with distance."""

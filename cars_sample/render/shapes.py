@@ -1,5 +1,6 @@
 """Numbers to shapes: smooth curves, signed distances, and a canvas to paint material properties on. Needs only NumPy."""
 
+import itertools
 import zlib
 
 import numpy as np
@@ -58,7 +59,7 @@ def sd_box(x, y, cx, cy, half_x, half_y, radius=0.0):
 def sd_segments(x, y, points):
     """Distance to an open polyline."""
     d = np.full(np.shape(x), np.inf)
-    for (ax, ay), (bx, by) in zip(points[:-1], points[1:]):
+    for (ax, ay), (bx, by) in itertools.pairwise(points):
         ex, ey, wx, wy = bx - ax, by - ay, x - ax, y - ay
         t = np.clip((wx * ex + wy * ey) / (ex * ex + ey * ey), 0, 1)
         d = np.minimum(d, np.hypot(wx - ex * t, wy - ey * t))
@@ -68,7 +69,7 @@ def sd_segments(x, y, points):
 def sd_polygon(x, y, points):
     inside = np.zeros(np.shape(x), bool)
     closed = [*points, points[0]]
-    for (ax, ay), (bx, by) in zip(closed[:-1], closed[1:]):
+    for (ax, ay), (bx, by) in itertools.pairwise(closed):
         if ay != by:
             inside ^= ((ay > y) != (by > y)) & (x < (bx - ax) * (y - ay) / (by - ay) + ax)
     return np.where(inside, -1, 1) * sd_segments(x, y, closed)
@@ -165,7 +166,10 @@ def cushion_mesh(half, exponent=4.0, rows=17, columns=32):
     """A superellipsoid, that is a box with round edges, as a closed mesh."""
     u = np.linspace(-np.pi / 2, np.pi / 2, rows)[1:-1, None]
     v = np.linspace(0, 2 * np.pi, columns, endpoint=False)[None]
-    power = lambda t: np.sign(t) * np.abs(t) ** (2 / exponent)
+
+    def power(t):
+        return np.sign(t) * np.abs(t) ** (2 / exponent)
+
     profile = np.stack([power(np.cos(u)) * power(np.cos(v)), power(np.cos(u)) * power(np.sin(v)), power(np.sin(u)) + 0 * v], -1)
     poles = np.array([[0, 0, -1], [0, 0, 1]])
     vertices = np.concatenate([profile.reshape(-1, 3), poles]) * np.asarray(half, float)

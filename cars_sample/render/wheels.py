@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from blender import add_mesh, plain
 from shapes import generator, grid_faces, lerp, pick, revolve, smoothstep
 
@@ -69,13 +68,11 @@ def build_wheel(style):
     """The parts of one wheel, its axle along y, its outside towards +y; all share the same placement."""
     edge, rim, radius = style.width / 2, style.rim, style.radius
     tyre = plain((0.02, 0.02, 0.021), roughness=0.75)
-    profile = [  # from the inner bead over the tread to the outer one
-        (rim, -edge), (radius - 0.01, -edge * 0.85), (radius, -edge * 0.4), (radius, edge * 0.4), (radius - 0.002, edge * 0.74),
-        (radius - 0.008, edge * 0.86), (lerp(rim, radius, 0.8), edge * 0.98), (lerp(rim, radius, 0.62), edge * 1.04),
-        (lerp(rim, radius, 0.58), edge * 1.02), (lerp(rim, radius, 0.4), edge * 1.04), (rim + 0.012, edge * 0.96), (rim + 0.004, edge * 0.93),
-        (rim - 0.01, edge * 0.80),
-    ]  # fmt: skip
-    vertices, faces = revolve(profile[::-1], 72)
+    bead = [(rim - 0.01, edge * 0.80), (rim + 0.004, edge * 0.93), (rim + 0.012, edge * 0.96)]
+    wall = [(lerp(rim, radius, share), edge * out) for share, out in ((0.4, 1.04), (0.58, 1.02), (0.62, 1.04), (0.8, 0.98))]
+    tread = [(radius - 0.008, edge * 0.86), (radius - 0.002, edge * 0.74), (radius, edge * 0.4), (radius, -edge * 0.4)]
+    profile = [*bead, *wall, *tread, (radius - 0.01, -edge * 0.85), (rim, -edge)]
+    vertices, faces = revolve(profile, 72)
     parts = [add_mesh("tyre", vertices, faces, [tyre])]
     r = np.linspace(0, rim, 34)[:, None]
     angle = np.linspace(0, 2 * np.pi, 300, endpoint=False)[None]
