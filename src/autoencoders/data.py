@@ -107,8 +107,7 @@ def augment(crop: int | None = None, flip: bool = True):
 
     For `training.fit(augment=...)`. Its random numbers are torch's global ones, which a checkpoint keeps.
     """
-    steps = [v2.RandomCrop(crop)] * (crop is not None) + [v2.RandomHorizontalFlip()] * flip
-    transform = v2.Compose(steps or [v2.Identity()])
+    transform = v2.Compose([v2.RandomCrop(crop) if crop else v2.Identity(), v2.RandomHorizontalFlip(0.5 if flip else 0)])
     return lambda pictures: torch.stack([transform(picture) for picture in pictures])
 
 

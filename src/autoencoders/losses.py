@@ -9,8 +9,13 @@ def mse(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
 
     In units of the target squared: for pictures in [0, 1], PSNR = -10 log10(mse) of one picture.
     """
-    x, target = batch if isinstance(batch, (tuple, list)) else (batch, batch)
-    return {"loss": F.mse_loss(model(x).float(), target.float())}
+    x, target = batch if isinstance(batch, tuple) else (batch, batch)
+    y = model(x)
+    if y.shape != target.shape:
+        raise ValueError(
+            f"the model returns {tuple(y.shape)}, the target is {tuple(target.shape)}: expected equal shapes; crop to a multiple of 16"
+        )
+    return {"loss": F.mse_loss(y.float(), target.float())}
 
 
 def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:

@@ -29,6 +29,8 @@ class DenseAutoencoder(nn.Module):
     def __init__(self, size: int = 128, latent: int = 64, hidden: int = 256):
         super().__init__()
         check(size, latent)
+        if hidden < 0:
+            raise ValueError(f"hidden={hidden}: expected at least 0, the number of values between pixels and latent")
         self.arguments = {"size": size, "latent": latent, "hidden": hidden}
         pixels = 3 * size * size
         layers = [pixels, latent] if hidden == 0 else [pixels, hidden, latent]
@@ -61,8 +63,9 @@ class ConvAutoencoder(nn.Module):
     def __init__(self, size: int = 128, latent: int = 1024, width: int = 32):
         super().__init__()
         check(size, latent)
-        if size % 16:
-            raise ValueError(f"size={size}: four halvings need a multiple of 16; expected e.g. {size // 16 * 16} or {size // 16 * 16 + 16}")
+        if size % 16 or width < 1:
+            near = f"{size // 16 * 16} or {size // 16 * 16 + 16}"
+            raise ValueError(f"size={size}, width={width}: four halvings need a size that 16 divides, e.g. {near}, and a width from 1")
         self.arguments = {"size": size, "latent": latent, "width": width}
         grid = size // 16
         channels = latent // grid**2 if latent % grid**2 == 0 else 16

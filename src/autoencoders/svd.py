@@ -80,7 +80,8 @@ def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
 def _gram(a: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     u = torch.linalg.eigh(a @ a.mT).eigenvectors.flip(-1)  # eigh sorts upwards
     v = u.mT @ a
-    s = v.norm(dim=-1)
+    s, order = v.norm(dim=-1).sort(descending=True)  # the smallest come out in any order
+    u, v = u.take_along_dim(order[:, None], 2), v.take_along_dim(order[..., None], 1)
     return u.numpy(), s.numpy(), (v / s.clamp(min=1e-12)[..., None]).numpy()
 
 
@@ -112,6 +113,7 @@ def pack(svd: SVD, rank: int, dtype: str = "int8") -> bytes:
     return HEADER.pack(MAGIC, *fields, checksum) + body
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what comes of forged factors is looked at, at the end
 def decompress(data: bytes) -> np.ndarray:
     """Decode a file of `compress` to a uint8 picture `(H, W, 3)`. Raises CorruptFileError for anything else."""
     if len(data) < HEADER.size or data[:4] != MAGIC:
