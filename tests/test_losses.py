@@ -17,7 +17,7 @@ def test_mse_takes_another_target():
 
 
 def test_mse_never_broadcasts():
-    with pytest.raises(ValueError, match=r"the model returns \(4, 1\), the target is \(4,\): expected equal shapes"):
+    with pytest.raises(ValueError, match=r"the model returns \(4, 1\) for a target \(4,\): expected equal"):
         losses.mse(lambda x: x[:, None], torch.ones(4))
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import random
 import struct
 import zlib
@@ -187,10 +188,8 @@ def test_random_signed_bodies_decode_or_are_refused():
     rng = random.Random(0)
     for _ in range(300):
         file = signed(rng.randrange(4), 8, 8, 1, rng.randbytes(rng.choice([34, 66, 132, rng.randrange(200)])))
-        try:
+        with contextlib.suppress(svd.CorruptFileError):
             assert svd.decompress(file).shape == (8, 8, 3)
-        except svd.CorruptFileError:
-            pass
 
 
 def test_callers_errors(picture):

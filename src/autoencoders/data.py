@@ -46,9 +46,7 @@ def cars(size: int = 128, folder: str | Path | None = None, limit: int | None = 
         raise ValueError(f"no folder {str(folder)!r}: expected one that holds pictures of cars; make it and put *.jpg files in it")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file())[:limit]
     if not paths:
-        raise ValueError(
-            f"no pictures in {str(folder)!r}: expected files such as car.jpg, car.png or car.webp directly in it; put some there"
-        )
+        raise ValueError(f"no pictures in {str(folder)!r}: expected files such as car.jpg or car.png directly in it; put some there")
     pictures, bad = np.empty((len(paths), size, size, 3), np.uint8), []
     for picture, path in zip(pictures, paths, strict=True):
         try:
@@ -56,10 +54,8 @@ def cars(size: int = 128, folder: str | Path | None = None, limit: int | None = 
         except Exception as error:  # decoders raise whatever they like on damaged files, and all bad files go into one error
             bad.append(f"{path.name} ({type(error).__name__}: {error})".replace(str(path), path.name))
     if bad:
-        listed = "; ".join(bad)
-        raise ValueError(
-            f"{len(bad)} of {len(paths)} pictures in {str(folder)!r} cannot be read: {listed}. Expected whole JPEG, PNG, WebP, ... files; mend, convert or remove these"
-        )
+        what = f"{len(bad)} of {len(paths)} pictures in {str(folder)!r} cannot be read: {'; '.join(bad)}"
+        raise ValueError(f"{what}. Expected whole JPEG, PNG, WebP, ... files; mend, convert or remove these")
     return to_float(pictures), [p.name for p in paths]
 
 

@@ -12,9 +12,7 @@ def mse(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     x, target = batch if isinstance(batch, tuple) else (batch, batch)
     y = model(x)
     if y.shape != target.shape:
-        raise ValueError(
-            f"the model returns {tuple(y.shape)}, the target is {tuple(target.shape)}: expected equal shapes; crop to a multiple of 16"
-        )
+        raise ValueError(f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal; crop to multiples of 16")
     return {"loss": F.mse_loss(y.float(), target.float())}
 
 

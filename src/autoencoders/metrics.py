@@ -47,9 +47,8 @@ def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
             x = x.detach().cpu().double().movedim(-3, -1).numpy() if x.dim() == 4 else np.empty(tuple(x.shape))
         pair.append(x / 255.0 if x.dtype == np.uint8 else np.asarray(x, np.float64))
     if pair[0].shape != pair[1].shape or pair[0].ndim != 4 or pair[0].shape[-1] not in (1, 3) or not len(pair[0]):
-        raise ValueError(
-            f"shapes {tuple(a.shape)} and {tuple(b.shape)}: expected two equal ones, tensors (N, 3, H, W) or uint8 arrays (N, H, W, 3)"
-        )
+        shapes = f"shapes {tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"{shapes}: expected two equal ones, tensors (N, 3, H, W) or uint8 arrays (N, H, W, 3)")
     return pair[0], pair[1]
 
 
@@ -73,16 +72,13 @@ def bd_rate(rate, quality, reference_rate, reference_quality) -> float:
     for name, r, q in (("", rate, quality), ("reference ", reference_rate, reference_quality)):
         r, q = np.asarray(r, float), np.asarray(q, float)
         if r.shape != q.shape or r.ndim != 1 or len(r) < 2 or (r <= 0).any() or (np.diff(q[np.argsort(r)]) <= 0).any():
-            raise ValueError(
-                f"{name}rate {r.tolist()}, quality {q.tolist()}: expected two or more points, rates above 0, quality rising with rate"
-            )
+            points = f"{name}rate {r.tolist()}, quality {q.tolist()}"
+            raise ValueError(f"{points}: expected two or more points, rates above 0, quality rising with rate")
         order = np.argsort(r)
         curves.append(PchipInterpolator(q[order], np.log(r[order])))
     low, high = max(c.x[0] for c in curves), min(c.x[-1] for c in curves)
     if low >= high:
-        raise ValueError(
-            f"the curves share no quality (from {low:.2f} up to {high:.2f} dB): expected overlapping ones; measure more points"
-        )
+        raise ValueError(f"the curves share no quality ({low:.2f} to {high:.2f} dB): expected overlapping ones; measure more points")
     ours, theirs = (curve.integrate(low, high) / (high - low) for curve in curves)
     return float(100 * np.expm1(ours - theirs))
 

@@ -34,14 +34,8 @@ class DenseAutoencoder(nn.Module):
         self.arguments = {"size": size, "latent": latent, "hidden": hidden}
         pixels = 3 * size * size
         layers = [pixels, latent] if hidden == 0 else [pixels, hidden, latent]
-        self.encoder = nn.Sequential(
-            nn.Flatten(),  # (N, 3 * size * size)
-            *_dense(layers),  # (N, latent)
-        )
-        self.decoder = nn.Sequential(
-            *_dense(layers[::-1]),  # (N, 3 * size * size)
-            nn.Unflatten(1, (3, size, size)),
-        )
+        self.encoder = nn.Sequential(nn.Flatten(), *_dense(layers))  # (N, 3, size, size) -> (N, latent)
+        self.decoder = nn.Sequential(*_dense(layers[::-1]), nn.Unflatten(1, (3, size, size)))  # and back
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.encoder(x))

@@ -10,8 +10,9 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "os^Dvp*"
 STYLE = {
     "axes.prop_cycle": mpl.cycler(color=COLOURS), "font.size": 14, "axes.titlesize": 15, "axes.labelsize": 14, "legend.fontsize": 12,
-    "lines.linewidth": 2.2, "lines.markersize": 7, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
-    "figure.constrained_layout.use": True, "figure.dpi": 72, "savefig.dpi": 150, "svg.hashsalt": "autoencoders", "svg.fonttype": "path",
+    "lines.linewidth": 2.2, "lines.markersize": 7, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
+    "axes.spines.right": False, "figure.constrained_layout.use": True, "figure.dpi": 72, "savefig.dpi": 150,
+    "svg.hashsalt": "autoencoders", "svg.fonttype": "path",
 }  # fmt: skip
 
 
@@ -22,16 +23,10 @@ def use_style() -> None:
 
 def _show(pictures) -> np.ndarray:
     """Tensors `(N, C, H, W)` in [0, 1] or uint8 arrays `(N, H, W, 3)`, as arrays `(N, H, W, C)` that matplotlib takes."""
-    if isinstance(pictures, torch.Tensor):
-        if pictures.dim() != 4 or pictures.shape[1] not in (1, 3):
-            raise ValueError(
-                f"pictures of shape {tuple(pictures.shape)}: expected tensors (N, 3, H, W) or (N, 1, H, W); add [None] for a single one"
-            )
-        pictures = pictures.detach().cpu().float().clamp(0, 1).movedim(1, -1).numpy()
-    pictures = np.asarray(pictures)
-    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 3):
-        raise ValueError(f"pictures of shape {pictures.shape}: expected arrays (N, H, W, 3) or (N, H, W, 1); add [None] for a single one")
-    return pictures
+    shape, colour = tuple(pictures.shape), 1 if isinstance(pictures, torch.Tensor) else -1
+    if len(shape) != 4 or shape[colour] not in (1, 3):
+        raise ValueError(f"pictures of shape {shape}: expected tensors (N, 3, H, W) or arrays (N, H, W, 3); add [None] for a single one")
+    return pictures.detach().cpu().float().clamp(0, 1).movedim(1, -1).numpy() if colour == 1 else pictures
 
 
 def _picture(axis, picture, title: str = "") -> None:

@@ -49,9 +49,7 @@ def load() -> dict:
     try:
         return json.loads(path.read_text("utf-8")) if path.exists() else {}
     except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path.name} is no JSON ({error}): expected what report.record wrote; delete it and run the notebooks again"
-        ) from None
+        raise ValueError(f"{path.name} is no JSON ({error}): expected record's; delete it and run the notebooks again") from None
 
 
 def save_figure(name: str, figure) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.linalg
 import torch
+from threadpoolctl import threadpool_limits
 
 DTYPES = {"float32": 0, "float16": 1, "int8": 2, "int8-coded": 3}
 MAGIC = b"SVD1"
@@ -72,7 +73,7 @@ def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
     if matrices.ndim != 3 or not 1 <= matrices.shape[1] <= matrices.shape[2]:
         raise ValueError(f"matrices of shape {matrices.shape}: expected (N, m, n) with m <= n; transpose tall ones")
     batch = torch.from_numpy(np.ascontiguousarray(matrices, dtype=np.float32))
-    with ThreadPoolExecutor(workers) as pool:  # LAPACK runs one small matrix on one core, so each core takes its share
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:  # matrices are too small to share one; each core takes some
         parts = list(pool.map(_gram, batch.chunk(workers)))
     return SVD(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -80,8 +81,7 @@ def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
 def _gram(a: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     u = torch.linalg.eigh(a @ a.mT).eigenvectors.flip(-1)  # eigh sorts upwards
     v = u.mT @ a
-    s, order = v.norm(dim=-1).sort(descending=True)  # the smallest come out in any order
-    u, v = u.take_along_dim(order[:, None], 2), v.take_along_dim(order[..., None], 1)
+    s = v.norm(dim=-1).cummin(dim=-1).values  # the smallest come out a little disordered; u, s and v still multiply to a
     return u.numpy(), s.numpy(), (v / s.clamp(min=1e-12)[..., None]).numpy()
 
 
@@ -108,9 +108,8 @@ def pack(svd: SVD, rank: int, dtype: str = "int8") -> bytes:
         body = b"".join(x.astype(np.dtype(dtype).newbyteorder("<")).tobytes() for x in (u, s / 255, vt))  # s / 255 fits float16
     else:
         body = _quantise(u.T, vt, s, error=(svd.s[rank:] ** 2).sum(), coded=dtype == "int8-coded")
-    fields = (DTYPES[dtype], height, width, rank)
-    checksum = zlib.crc32(HEADER.pack(MAGIC, *fields, 0) + body)
-    return HEADER.pack(MAGIC, *fields, checksum) + body
+    fields = (MAGIC, DTYPES[dtype], height, width, rank)
+    return HEADER.pack(*fields, zlib.crc32(HEADER.pack(*fields, 0) + body)) + body
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what comes of forged factors is looked at, at the end
@@ -123,20 +122,18 @@ def decompress(data: bytes) -> np.ndarray:
     if checksum != zlib.crc32(HEADER.pack(MAGIC, code, height, width, rank, 0) + body):
         raise CorruptFileError(f"{len(data)} bytes with a wrong checksum: the file is damaged or cut short; copy or encode it again")
     count, scales = rank * (height + 3 * width), 2 * rank
-    sizes = [4 * count + 4 * rank, 2 * count + 2 * rank, count + scales]
-    if code > 3 or not 1 <= rank <= min(height, 3 * width) or height * width > 2**26 or (code < 3 and len(body) != sizes[code]):
-        raise CorruptFileError(
-            f"dtype {code}, {height}x{width} pixels, rank {rank}, {len(body)} bytes: no such file was ever written; encode it again"
-        )
+    fits = len(body) > scales if code == 3 else len(body) == {0: 4 * (count + rank), 1: 2 * (count + rank), 2: count + scales}.get(code)
+    if not fits or not 1 <= rank <= min(height, 3 * width) or height * width > 2**26:
+        about = f"dtype {code}, {height}x{width} pixels, rank {rank}, {len(body)} bytes"
+        raise CorruptFileError(f"{about}: no such file was ever written; encode the picture again")
     if code < 2:
         numbers = np.frombuffer(body, ("<f4", "<f2")[code]).astype(np.float32)
         u, s, vt = np.split(numbers, [rank * height, rank * (height + 1)])
         matrix = (u.reshape(height, rank) * (s * 255)) @ vt.reshape(rank, 3 * width)
     else:
         scale = np.frombuffer(body[:scales], "<f2").astype(np.float32) * 255
-        factors = (
-            np.frombuffer(body[scales:] if code == 2 else _decode(body[scales:], rank, count), np.int8).reshape(rank, -1).astype(np.float32)
-        )
+        rows = body[scales:] if code == 2 else _decode(body[scales:], rank, count)
+        factors = np.frombuffer(rows, np.int8).reshape(rank, -1).astype(np.float32)
         matrix = (factors[:, :height].T * scale) @ factors[:, height:]
     if not np.isfinite(matrix).all():
         raise CorruptFileError("factors that are no numbers: expected finite ones; encode the picture again")

@@ -30,36 +30,20 @@ def constant(step: int, total: int) -> float:
 
 
 def fit(
-    model: torch.nn.Module,
-    loss_fn: Callable,
-    train,
-    valid=None,
-    *,
-    epochs: int,
-    batch_size: int = 16,
-    lr: float = 1e-3,
-    schedule: Callable[[int, int], float] = one_cycle,
-    weight_decay: float = 1e-4,
-    optimizer: torch.optim.Optimizer | None = None,
-    clip: float | None = 1.0,
-    augment: Callable | None = None,
-    patience: int | None = None,
-    validate_every: int = 1,
-    seed: int = 0,
-    device: str = "auto",
-    precision: str = "auto",
-    checkpoint: str | Path | None = None,
-    save_seconds: float = 20.0,
+    model: torch.nn.Module, loss_fn: Callable, train, valid=None, *, epochs: int, batch_size: int = 16,
+    lr: float = 1e-3, schedule: Callable[[int, int], float] = one_cycle, weight_decay: float = 1e-4, clip: float | None = 1.0,
+    optimizer: torch.optim.Optimizer | None = None, augment: Callable | None = None, patience: int | None = None, validate_every: int = 1,
+    seed: int = 0, device: str = "auto", precision: str = "auto", checkpoint: str | Path | None = None, save_seconds: float = 20.0,
     progress: bool | None = None,
-) -> dict:
+) -> dict:  # fmt: skip
     """Train `model` in place and return its history.
 
     `train` and `valid` are tensors `(N, ...)`, or tuples of such with equal N (input, target). `loss_fn(model, batch)` returns
     a dict of scalars averaged over the batch, with "loss" among them. The history holds "epoch" and "lr", "train_<name>" (mean
     over the samples of each epoch since the last entry's), "valid_<name>" (mean over all validation samples) as lists with an
-    entry every `validate_every` epochs, and "seconds". AdamW unless an `optimizer` is given; its learning rate is the peak
-    that `schedule(step, total)` scales. With `patience`, training stops after as many validations without improvement, and
-    the best weights come back. `augment(batch)` changes training batches only. `checkpoint` names a file that is written
+    entry every `validate_every` epochs, and "seconds". AdamW (betas 0.9 and 0.95) unless an `optimizer` is given; its learning
+    rate is the peak that `schedule(step, total)` scales. With `patience`, training stops after as many validations without
+    improvement, and the best weights come back. `augment(batch)` changes training batches only. `checkpoint` names a file that is written
     every `save_seconds`; calling again with the same arguments goes on from it, to the same weights bit for bit.
     `seed` (also of Python, NumPy and torch) makes the run repeatable. Raises ValueError.
     """
@@ -72,10 +56,9 @@ def fit(
     dtype = pick_precision(precision, device)
     layout = torch.channels_last if any(p.dim() == 4 for p in model.parameters()) else torch.contiguous_format
     model.to(device, memory_format=layout)
-    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay)
     peaks = [group["lr"] for group in optimizer.param_groups]
     per_epoch = math.ceil(len(train[0]) / batch_size)
-    total = epochs * per_epoch
     seed_everything(seed)
     settings = {"epochs": epochs, "batch_size": batch_size, "peaks": peaks, "seed": seed, "clip": clip, "patience": patience}
     settings |= {"schedule": getattr(schedule, "__name__", "?"), "validate_every": validate_every, "dtype": str(dtype)}
@@ -95,7 +78,7 @@ def fit(
         order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
         chosen = order[position * batch_size : (position + 1) * batch_size]
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * schedule(run["step"], total)
+            group["lr"] = peak * schedule(run["step"], epochs * per_epoch)
         model.train()
         with autocast:
             terms = loss_fn(model, _batch(train, chosen, device, layout, augment))
@@ -116,8 +99,7 @@ def fit(
             run["done"] = epoch + 1 == epochs
             if run["done"] or (epoch + 1) % validate_every == 0:
                 means = evaluate(model, loss_fn, valid, batch_size, device, autocast, layout) if valid else {}
-                _enter(run, {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}, means)
-                _judge(run, means, model, patience)
+                _enter(run, {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}, means, model, patience)
                 bar.set_postfix_str(" ".join(f"{k} {v[-1]:.4g}" for k, v in history.items() if k.endswith("_loss")))
         history["seconds"] = earlier + time.monotonic() - started
         if checkpoint is not None and (run["done"] or time.monotonic() - saved > save_seconds):
@@ -130,17 +112,13 @@ def fit(
     return history
 
 
-def _enter(run: dict, entry: dict, means: dict) -> None:
-    """Add an entry to the history: training means since the last one, validation means of now."""
+def _enter(run: dict, entry: dict, means: dict, model: torch.nn.Module, patience: int | None) -> None:
+    """Add the means since the last entry to the history; with `patience`, keep the best weights, or end the run without them."""
     entry |= {f"train_{name}": value / run["samples"] for name, value in run["sums"].items()}
     entry |= {f"valid_{name}": value for name, value in means.items()}
     for name, value in entry.items():
         run["history"].setdefault(name, []).append(value)
     run["sums"], run["samples"] = {}, 0
-
-
-def _judge(run: dict, means: dict, model: torch.nn.Module, patience: int | None) -> None:
-    """Keep the best weights, and end the run after `patience` validations without better ones."""
     if patience is not None and means["loss"] < run["best_loss"]:
         run["best_loss"], run["waited"] = means["loss"], 0
         run["best"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
@@ -212,10 +190,7 @@ def _save(path: Path, settings: dict, model, optimizer, run: dict) -> None:
     state |= {"cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    torch.save(state, part)
     os.replace(part, path)
 
 
@@ -225,10 +200,9 @@ def _resume(path: Path, settings: dict, model, optimizer) -> dict:
         state = torch.load(path, map_location="cpu", weights_only=True)
         theirs = state["settings"]
     except Exception as error:  # torch, zip and pickle each have errors of their own for a damaged file
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"
-        raise ValueError(f"checkpoint {path.name!r} cannot be read ({reason}): expected fit's; delete it to start anew") from None
-    differing = "; ".join(f"{name} {theirs.get(name)}, here {value}" for name, value in settings.items() if theirs.get(name) != value)
-    if differing:
+        reason = f"cannot be read ({type(error).__name__}): expected one of fit's"
+        raise ValueError(f"checkpoint {path.name!r} {reason}; delete it to start anew") from None
+    if differing := "; ".join(f"{name} {theirs.get(name)}, here {here}" for name, here in settings.items() if theirs.get(name) != here):
         raise ValueError(f"checkpoint {path.name!r} is of another run ({differing}): delete it to start anew, or name another file")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
