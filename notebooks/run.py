@@ -49,6 +49,7 @@ def execute(notebook, label: str, name: str) -> bool:
     client = NotebookClient(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}, store_widget_state=False
     )
+    client.extra_arguments = ["--log-level=40"]  # the kernel warns of its own transport otherwise
     total, started = len(notebook.cells), time.monotonic()
     terminal = sys.stdout.isatty()
     index = 0
