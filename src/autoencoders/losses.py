@@ -1,0 +1,23 @@
+"""Losses for `training.fit`: `loss(model, batch)` returns a dict of named scalars, with "loss" among them."""
+
+import torch
+from torch.nn import functional as F
+
+
+def mse(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
+    """Mean squared error over all values of a batch: `batch` is `(N, ...)` itself to be reproduced, or `(input, target)`.
+
+    In units of the target squared: for pictures in [0, 1], PSNR = -10 log10(mse) of one picture.
+    """
+    x, target = batch if isinstance(batch, tuple) else (batch, batch)
+    y = model(x)
+    if y.shape != target.shape:
+        raise ValueError(f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal; crop to multiples of 16")
+    return {"loss": F.mse_loss(y.float(), target.float())}
+
+
+def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
+    """Cross-entropy of `(input, label)`, in nats, averaged over the batch, and beside it the share of right answers."""
+    x, label = batch
+    logits = model(x).float()
+    return {"loss": F.cross_entropy(logits, label), "accuracy": (logits.argmax(1) == label).float().mean()}

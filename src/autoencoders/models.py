@@ -1,0 +1,99 @@
+"""Autoencoders for square colour pictures: an encoder to a latent, a decoder back. In [0, 1] in and out."""
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    """A convolution of stride 2 and its non-linearity: `(N, inputs, H, W)` -> `(N, outputs, H/2, W/2)`."""
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.GELU())
+
+
+def deconv(inputs: int, outputs: int) -> nn.Sequential:
+    """`conv` backwards, `(N, inputs, H, W)` -> `(N, outputs, 2H, 2W)`: four values a place become 2x2 pixels.
+
+    Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158); a transposed one leaves checkerboards.
+    """
+    return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.GELU())
+
+
+class DenseAutoencoder(nn.Module):
+    """Fully connected autoencoder: every latent value sees every pixel (Hinton & Salakhutdinov 2006).
+
+    `size` is the picture's side (32 to 256), `latent` and `hidden` are numbers of values. Without hidden layer (`hidden=0`)
+    it is linear, and what it can learn is PCA. Raises ValueError.
+    """
+
+    def __init__(self, size: int = 128, latent: int = 64, hidden: int = 256):
+        super().__init__()
+        check(size, latent)
+        if hidden < 0:
+            raise ValueError(f"hidden={hidden}: expected at least 0, the number of values between pixels and latent")
+        self.arguments = {"size": size, "latent": latent, "hidden": hidden}
+        pixels = 3 * size * size
+        layers = [pixels, latent] if hidden == 0 else [pixels, hidden, latent]
+        self.encoder = nn.Sequential(nn.Flatten(), *_dense(layers))  # (N, 3, size, size) -> (N, latent)
+        self.decoder = nn.Sequential(*_dense(layers[::-1]), nn.Unflatten(1, (3, size, size)))  # and back
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.encoder(x))
+
+
+def _dense(sizes: list[int]) -> list[nn.Module]:
+    layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.GELU())]
+    return layers[:-1]  # no non-linearity after the last
+
+
+class ConvAutoencoder(nn.Module):
+    """Convolutional autoencoder: four halvings down to a grid of `(size/16)^2` places, four doublings back.
+
+    `size` is the picture's side (32 to 256, a multiple of 16), `latent` the number of values a picture is squeezed into,
+    `width` the channels of the first layer. A `latent` that is a multiple of `(size/16)^2` stays a map `(N, latent/(size/16)^2,
+    size/16, size/16)`, and the model then takes crops too; any other number becomes a vector. Raises ValueError.
+    """
+
+    def __init__(self, size: int = 128, latent: int = 1024, width: int = 32):
+        super().__init__()
+        check(size, latent)
+        if size % 16 or width < 1:
+            near = f"{size // 16 * 16} or {size // 16 * 16 + 16}"
+            raise ValueError(f"size={size}, width={width}: four halvings need a size that 16 divides, e.g. {near}, and a width from 1")
+        self.arguments = {"size": size, "latent": latent, "width": width}
+        grid = size // 16
+        channels = latent // grid**2 if latent % grid**2 == 0 else 16
+        self.encoder = nn.Sequential(  #        (N, 3, 128, 128), written for size = 128, width = 32
+            conv(3, width, 5),  #               (N, 32, 64, 64)
+            conv(width, 2 * width),  #          (N, 64, 32, 32)
+            conv(2 * width, 4 * width),  #      (N, 128, 16, 16)
+            nn.Conv2d(4 * width, channels, 3, stride=2, padding=1),  # (N, 16, 8, 8)
+        )
+        self.decoder = nn.Sequential(
+            deconv(channels, 4 * width),  #     (N, 128, 16, 16)
+            deconv(4 * width, 2 * width),  #    (N, 64, 32, 32)
+            deconv(2 * width, width),  #        (N, 32, 64, 64)
+            nn.Conv2d(width, 12, 3, padding=1),  # (N, 12, 64, 64)
+            nn.PixelShuffle(2),  #              (N, 3, 128, 128)
+            nn.Sigmoid(),
+        )
+        if latent % grid**2:
+            self.encoder.extend([nn.Flatten(), nn.Linear(channels * grid**2, latent)])
+            vector = [nn.Linear(latent, channels * grid**2), nn.Unflatten(1, (channels, grid, grid))]
+            self.decoder = nn.Sequential(*vector, *self.decoder)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.decoder(self.encoder(x))
+
+
+def check(size: int, latent: int) -> None:
+    """Raise ValueError unless `size` is from 32 to 256 pixels and `latent` from 1 to the number of a picture's values."""
+    if not 32 <= size <= 256:
+        raise ValueError(f"size={size}: expected a square picture's side from 32 to 256 pixels; ask data.cars for another size")
+    if not 1 <= latent <= 3 * size * size:
+        raise ValueError(f"latent={latent}: expected 1 to {3 * size * size} values, no more than the picture has")
+
+
+def parameters(module: nn.Module) -> int:
+    """The number of learnt values in a model or a part of it."""
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,70 @@
+"""What the fast paths gain, as ratios measured in one run, each side by turns, the best of several: `make bench`."""
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from autoencoders import data, losses, models, svd, training
+
+os.environ["CI"] = "true"
+
+
+def fastest(*ways: Callable[[], object], rounds: int = 5) -> list[float]:
+    """Seconds of the fastest of some rounds, for each way; by turns, so that a busy machine is busy for all."""
+    best = [float("inf")] * len(ways)
+    for _ in range(rounds):
+        for i, way in enumerate(ways):
+            start = time.perf_counter()
+            way()
+            best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def plain_loop(pictures: torch.Tensor, epochs: int, batch_size: int) -> None:
+    """What one would write first: float32, the usual memory layout."""
+    model = models.ConvAutoencoder()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    for _ in range(epochs):
+        for batch in pictures[torch.randperm(len(pictures))].split(batch_size):
+            optimizer.zero_grad()
+            loss = losses.mse(model, batch)["loss"]
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+
+def bench_training(pictures: torch.Tensor, epochs: int = 2, batch_size: int = 16) -> None:
+    fit = lambda: training.fit(models.ConvAutoencoder(), losses.mse, pictures, epochs=epochs, batch_size=batch_size)  # noqa: E731
+    plain, fast = fastest(lambda: plain_loop(pictures, epochs, batch_size), fit)
+    rate = len(pictures) * epochs
+    dtype = training.pick_precision("auto", training.pick_device())
+    print(
+        f"training, {tuple(pictures.shape[1:])}: plain float32 loop {rate / plain:.0f} images/s, fit ({dtype}) {rate / fast:.0f} images/s"
+    )
+    print(f"  fit is {plain / fast:.1f} times as fast (wanted: 2.5 where the CPU has bfloat16)")
+
+
+def bench_svd(pictures: torch.Tensor) -> None:
+    matrices = svd.to_matrix(data.to_bytes(pictures)).astype(np.float64)
+    one_by_one, batch = fastest(lambda: [scipy.linalg.svd(m, full_matrices=False) for m in matrices], lambda: svd.decompose_all(matrices))
+    ours = svd.decompose_all(matrices).truncate(16).matrix()
+    reference = np.stack([svd.decompose(m).truncate(16).matrix() for m in matrices])
+    error = [10 * np.log10(((x - matrices) ** 2).mean((1, 2))) for x in (ours, reference)]
+    print(f"SVD of {len(matrices)} pictures: SciPy one by one {one_by_one:.3f} s, decompose_all {batch:.3f} s")
+    print(f"  decompose_all is {one_by_one / batch:.1f} times as fast (wanted: 8)")
+    print(f"  PSNR at rank 16 differs by at most {np.abs(error[0] - error[1]).max():.6f} dB (wanted: 0.01)")
+
+
+if __name__ == "__main__":
+    print(f"{torch.get_num_threads()} threads, data: {data.source()}")
+    try:
+        cars, _ = data.cars()
+    except ValueError as error:  # the speed hardly depends on what the pictures show
+        print(f"random pictures instead: {error}")
+        cars = torch.rand(100, 3, 128, 128)
+    bench_training(cars[:80])
+    bench_svd(cars)

@@ -1,0 +1,34 @@
+"""What all tests share: no real data, results in a folder of their own, and a few synthetic pictures."""
+
+import os
+
+os.environ["CI"] = "true"
+os.environ.pop("COURSE_DATA", None)
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+
+def car(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
+    """A smooth coloured picture with an edge and a little noise, uint8 `(height, width, 3)`: something that compresses."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [0.5 + 0.25 * np.sin(x * random.uniform(2, 6) + random.uniform(0, 6)) * np.cos(y * random.uniform(2, 6)) for _ in range(3)]
+    picture = np.stack(waves, -1)
+    picture[height // 2 :, width // 4 : width // 2] *= random.uniform(0.2, 0.8, 3)
+    return ((picture + 0.02 * random.standard_normal(picture.shape)).clip(0, 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def pictures() -> np.ndarray:
+    return np.stack([car(i) for i in range(8)])
+
+
+@pytest.fixture(autouse=True)
+def own_results(tmp_path, monkeypatch):
+    """Nothing that a unit test records reaches slides/."""
+    if "test_bands" not in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        monkeypatch.setenv("COURSE_OUT", str(tmp_path / "results"))

@@ -1,0 +1,49 @@
+"""Every recorded number lies in its band, and what stands in the notebooks is what stands in slides/results.json."""
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+
+from autoencoders import report
+
+ROOT = Path(__file__).resolve().parents[1]
+BANDS = tomllib.loads((ROOT / "tests" / "bands.toml").read_text("utf-8"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LINE = re.compile(r"^([a-z]\w*(?:\.\w+)+) = .* \(.*\)$", re.MULTILINE)
+
+
+def stored() -> dict:
+    path = ROOT / "slides" / "results.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def outside(results: dict) -> list[str]:
+    return [
+        f"{name} = {r['value']}, band {BANDS[name]}" for name, r in results.items() if not BANDS[name][0] <= r["value"] <= BANDS[name][1]
+    ]
+
+
+def test_bands_are_bands():
+    assert all(len(band) == 2 and band[0] <= band[1] for band in BANDS.values())
+
+
+def test_every_result_has_a_band_and_every_band_a_result():
+    """The fresh results where nbval has just written some, and the stored ones in any case."""
+    assert set(report.load()) == set(stored()) == set(BANDS)
+
+
+def test_fresh_results_are_in_their_bands():
+    assert os.environ.get("COURSE_OUT") or report.load() == stored()
+    assert outside(report.load()) == []
+
+
+def test_stored_results_are_in_their_bands():
+    assert outside(stored()) == []
+
+
+def test_notebooks_show_what_results_json_holds():
+    texts = ["".join(o.get("text", "")) for n in NOTEBOOKS for c in json.loads(n.read_text("utf-8"))["cells"] for o in c.get("outputs", [])]
+    shown = {match.group(1): match.group(0) for text in texts for match in LINE.finditer(text)}
+    assert shown == {name: report.line(name, result) for name, result in stored().items()}

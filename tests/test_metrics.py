@@ -1,0 +1,98 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from autoencoders import data, metrics
+
+
+def test_psnr_by_hand():
+    a = torch.zeros(2, 3, 8, 8)
+    b = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)])
+    np.testing.assert_allclose(metrics.psnr(a, b), [20, 40], rtol=1e-6)
+    assert metrics.psnr(a, a).tolist() == [math.inf, math.inf]
+
+
+def test_psnr_of_bytes_is_that_of_tensors(pictures):
+    other = pictures[::-1].copy()
+    expected = metrics.psnr(data.to_float(pictures), data.to_float(other))
+    np.testing.assert_allclose(metrics.psnr(pictures, other), expected, rtol=1e-5)
+    one_off = np.minimum(pictures, 254) + np.uint8(1)
+    np.testing.assert_allclose(metrics.psnr(np.minimum(pictures, 254), one_off), 20 * math.log10(255))
+
+
+def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(pictures):
+    np.testing.assert_allclose(metrics.ssim(pictures, pictures), 1)
+    noise = np.random.default_rng(0).normal(size=pictures.shape)
+    levels = [metrics.ssim(pictures / 255.0, pictures / 255.0 + sigma * noise).mean() for sigma in (0.01, 0.05, 0.2)]
+    assert 1 > levels[0] > levels[1] > levels[2] > 0
+    np.testing.assert_allclose(
+        metrics.ssim(data.to_float(pictures), data.to_float(pictures[::-1].copy())), metrics.ssim(pictures, pictures[::-1])
+    )
+
+
+def test_ssim_sees_what_mse_does_not(pictures):
+    """A constant shift and noise of equal squared error: the first leaves the structure."""
+    x = pictures[:1] / 510.0 + 0.25
+    noise = np.random.default_rng(0).normal(size=x.shape)
+    noise *= 0.1 / np.sqrt((noise**2).mean())
+    assert metrics.psnr(x, x + 0.1)[0] == pytest.approx(metrics.psnr(x, x + noise)[0])
+    assert metrics.ssim(x, x + 0.1)[0] > metrics.ssim(x, x + noise)[0] + 0.3
+
+
+@pytest.mark.parametrize(
+    "a,b", [((1, 3, 16, 16), (2, 3, 16, 16)), ((3, 16, 16), (3, 16, 16)), ((1, 5, 16, 16), (1, 5, 16, 16)), ((0, 3, 8, 8),) * 2]
+)
+def test_shapes_that_do_not_fit(a, b):
+    for metric in (metrics.psnr, metrics.ssim):
+        with pytest.raises(ValueError, match=r"shapes .*: expected two equal ones, tensors \(N, 3, H, W\)"):
+            metric(torch.zeros(a), torch.zeros(b))
+
+
+def test_rates_by_hand():
+    assert metrics.bits_per_pixel(2048, 128, 128) == 1
+    assert metrics.compression_ratio(49_152, 128, 128) == 1
+    assert metrics.compression_ratio(4096, 128, 128) == 12
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8, 2.0])
+def test_bd_rate_of_a_curve_that_is_a_constant_factor_away(factor):
+    rate, quality = np.array([100, 200, 400, 900]), np.array([25, 28, 31, 35.0])
+    assert metrics.bd_rate(factor * rate, quality, rate, quality) == pytest.approx(100 * (factor - 1))
+    assert metrics.bd_rate(factor * rate[::-1], quality[::-1], rate, quality) == pytest.approx(100 * (factor - 1))
+
+
+def test_bd_rate_of_straight_lines_over_their_common_range():
+    """ln(rate) = q / 10 against q / 10 + (q - 20) / 20 on [25, 35]: the mean difference is (30 - 20) / 20."""
+    q, p = np.linspace(20, 35, 6), np.linspace(25, 40, 6)
+    assert metrics.bd_rate(np.exp(q / 10 + (q - 20) / 20), q, np.exp(p / 10), p) == pytest.approx(100 * math.expm1(0.5))
+
+
+def test_bd_rate_errors():
+    good = [1, 2], [30, 33]
+    for bad in (([1], [30]), ([0, 1], [30, 33]), ([1, 2], [33, 30]), ([1, 2, 3], [30, 33])):
+        with pytest.raises(ValueError, match="expected two or more points, rates above 0"):
+            metrics.bd_rate(*bad, *good)
+    with pytest.raises(ValueError, match="share no quality .*measure more points"):
+        metrics.bd_rate(*good, [1, 2], [40, 43])
+
+
+@pytest.mark.parametrize("codec,low,high", [("JPEG", 20, 90), ("WebP", 20, 90), ("AVIF", 20, 90), ("JPEG 2000", 25, 40)])
+def test_lossy_codecs_give_real_files(pictures, codec, low, high):
+    worse, better = (metrics.pillow(pictures[0], codec, quality) for quality in (low, high))
+    assert len(worse[0]) < len(better[0]) < pictures[0].size
+    assert metrics.psnr(worse[1][None], pictures[:1]) < metrics.psnr(better[1][None], pictures[:1])
+    assert better[1].shape == pictures[0].shape and better[1].dtype == np.uint8
+
+
+def test_png_loses_nothing(pictures):
+    file, decoded = metrics.pillow(pictures[0], "PNG")
+    np.testing.assert_array_equal(decoded, pictures[0])
+    assert file[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("codec,quality", [("BPG", 50), ("PNG", 50), ("JPEG", None)])
+def test_codec_errors(pictures, codec, quality):
+    with pytest.raises(ValueError, match=f"codec='{codec}', quality={quality}: expected one of PNG, JPEG"):
+        metrics.pillow(pictures[0], codec, quality)

@@ -1,0 +1,90 @@
+import pytest
+import torch
+
+from autoencoders import losses, models, training
+
+
+@pytest.mark.parametrize("size", [32, 48, 128, 256])
+@pytest.mark.parametrize("latent", [4, 100, 256])
+def test_conv_shapes_for_any_size_and_latent(size, latent):
+    model = models.ConvAutoencoder(size, latent, width=4)
+    x = torch.rand(2, 3, size, size)
+    assert model.encoder(x).flatten(1).shape == (2, latent)
+    assert model(x).shape == x.shape
+
+
+def test_conv_latent_is_a_map_where_it_can_be():
+    model = models.ConvAutoencoder(128, 1024, width=4)
+    assert model.encoder(torch.rand(1, 3, 128, 128)).shape == (1, 16, 8, 8)
+    assert model(torch.rand(1, 3, 64, 96)).shape == (1, 3, 64, 96)  # so crops pass too
+    assert models.ConvAutoencoder(128, 1000, width=4).encoder(torch.rand(1, 3, 128, 128)).shape == (1, 1000)
+
+
+def test_conv_output_is_a_picture():
+    y = models.ConvAutoencoder(32, 16, width=4)(100 * torch.randn(4, 3, 32, 32))
+    assert (y >= 0).all() and (y <= 1).all()
+
+
+@pytest.mark.parametrize("hidden", [0, 20])
+def test_dense_shapes(hidden):
+    model = models.DenseAutoencoder(32, 7, hidden)
+    x = torch.rand(2, 3, 32, 32)
+    assert model.encoder(x).shape == (2, 7)
+    assert model(x).shape == x.shape
+
+
+def test_dense_without_hidden_layer_is_affine():
+    model = models.DenseAutoencoder(32, 7, hidden=0)
+    a, b = torch.rand(2, 1, 3, 32, 32)
+    torch.testing.assert_close(model(a) + model(b), model(a + b) + model(torch.zeros_like(a)))
+
+
+def test_parameter_counts_by_hand():
+    assert models.parameters(models.DenseAutoencoder(32, 7, 0)) == 2 * 3072 * 7 + 7 + 3072
+    assert models.parameters(models.conv(3, 8, 5)) == 8 * (3 * 25 + 1)
+    assert models.parameters(models.deconv(8, 4)) == 16 * (8 * 9 + 1)
+
+
+def test_conv_and_deconv_change_the_side_by_two():
+    x = torch.rand(1, 3, 16, 16)
+    assert models.conv(3, 8, 5)(x).shape == (1, 8, 8, 8)
+    assert models.deconv(3, 8)(x).shape == (1, 8, 32, 32)
+
+
+@pytest.mark.parametrize("model", [models.DenseAutoencoder(32, 5, 8), models.ConvAutoencoder(32, 16, 4), models.ConvAutoencoder(32, 5, 4)])
+def test_every_weight_gets_a_gradient(model):
+    losses.mse(model, torch.rand(4, 3, 32, 32))["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("model", [models.DenseAutoencoder(32, 16, 64), models.ConvAutoencoder(32, 64, 16)])
+def test_overfits_one_batch(model, pictures):
+    x = torch.from_numpy(pictures[:4, ::2, ::2].copy()).movedim(-1, 1).float() / 255
+    before = losses.mse(model, x)["loss"].item()
+    training.fit(model, losses.mse, x, epochs=300, lr=3e-3)
+    assert losses.mse(model, x)["loss"].item() < 0.1 * min(before, x.var().item())
+
+
+def test_rebuilt_from_its_arguments():
+    for model in (models.DenseAutoencoder(48, 5, 8), models.ConvAutoencoder(48, 18, 4)):
+        again = type(model)(**model.arguments)
+        again.load_state_dict(model.state_dict())
+        x = torch.rand(1, 3, 48, 48)
+        torch.testing.assert_close(again(x), model(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "make,message",
+    [
+        (lambda: models.ConvAutoencoder(40), "size=40, .* need a size that 16 divides, e.g. 32 or 48"),
+        (lambda: models.ConvAutoencoder(16), "size=16: expected a square picture's side from 32 to 256"),
+        (lambda: models.DenseAutoencoder(512), "size=512: expected"),
+        (lambda: models.DenseAutoencoder(32, 0), "latent=0: expected 1 to 3072 values"),
+        (lambda: models.ConvAutoencoder(32, 4000), "latent=4000: expected 1 to 3072 values"),
+        (lambda: models.ConvAutoencoder(32, 16, 0), "width=0: .* a width from 1"),
+        (lambda: models.DenseAutoencoder(32, 16, -1), "hidden=-1: expected at least 0"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,68 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from autoencoders import data, plots
+
+
+@pytest.fixture(autouse=True)
+def close():
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def test_grid_shows_each_picture_as_it_is(pictures):
+    axes = plots.grid(data.to_float(pictures[:5]), titles=list("abcde"), columns=3)
+    assert axes.shape == (2, 3)
+    np.testing.assert_allclose(axes[1, 1].images[0].get_array(), pictures[4] / 255.0, atol=1e-6)
+    assert axes[1, 1].get_title() == "e" and not axes[1, 2].axison
+    assert plots.grid(pictures[:1]).shape == (1, 1)
+    assert plots.grid(torch.rand(2, 1, 8, 8))[0, 0].images[0].get_cmap().name == "gray"
+
+
+def test_before_after_magnifies_the_difference_around_grey(pictures):
+    before = torch.full((1, 3, 4, 4), 0.5)
+    axes = plots.before_after(before, before + 0.1, titles=["20 dB"], magnify=4)
+    np.testing.assert_allclose(axes[2, 0].images[0].get_array(), 0.9, rtol=1e-5)
+    assert axes[1, 0].get_title() == "20 dB" and axes[2, 0].get_ylabel() == "difference ×4"
+    same = plots.before_after(pictures, pictures, columns=3)
+    assert same.shape == (3, 3)
+    np.testing.assert_array_equal(same[2, 1].images[0].get_array(), 0.5)
+
+
+def test_convergence_draws_both_curves_in_one_colour():
+    history = {"epoch": [1, 2, 3], "train_loss": [3.0, 2, 1], "valid_loss": [4.0, 3, 2], "lr": [1, 1, 1], "seconds": 1.0}
+    ax = plots.convergence(history, label="dense")
+    assert [line.get_label() for line in ax.lines] == ["dense, train", "dense, valid"]
+    assert ax.lines[0].get_color() == ax.lines[1].get_color() and ax.get_yscale() == "log"
+    np.testing.assert_array_equal(ax.lines[1].get_xydata(), [[1, 4], [2, 3], [3, 2]])
+    plots.convergence(history, label="conv", ax=ax)
+    assert len(ax.lines) == 4 and ax.lines[2].get_color() != ax.lines[0].get_color()
+
+
+def test_rate_distortion_tells_curves_apart_without_colour():
+    curves = {name: ([500, 1000, 2000], [20 + i, 25 + i, 30 + i]) for i, name in enumerate("abcdefgh")}
+    ax = plots.rate_distortion(curves)
+    assert ax.get_xscale() == "log" and ax.get_xlabel() == "bytes per picture" and ax.get_ylabel() == "PSNR [dB]"
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines}
+    assert len(looks) == 8 and len({marker for _, marker, _ in looks}) == 7
+    ax.figure.canvas.draw()
+    assert "1,000" in [label.get_text() for label in ax.get_xticklabels()]
+
+
+def test_style_is_for_a_projector():
+    plots.use_style()
+    assert plt.rcParams["font.size"] >= 14 and plt.rcParams["svg.hashsalt"]
+
+
+@pytest.mark.parametrize("bad", [torch.rand(3, 8, 8), torch.rand(1, 4, 8, 8), np.zeros((8, 8, 3), np.uint8)])
+def test_a_single_picture_is_no_batch(bad):
+    with pytest.raises(ValueError, match=r"expected tensors \(N, .*add \[None\] for a single one"):
+        plots.grid(bad)
+
+
+def test_before_and_after_must_match(pictures):
+    with pytest.raises(ValueError, match=r"shapes \(2, 64, 64, 3\) and \(3, 64, 64, 3\): expected as many pictures"):
+        plots.before_after(pictures[:2], pictures[:3])

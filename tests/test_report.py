@@ -1,0 +1,81 @@
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from autoencoders import data, plots, report
+
+
+def test_record_prints_and_keeps(capsys):
+    report.record("svd.psnr_rank16", 25.6612345678, unit="dB", split="unseen", n=20)
+    assert capsys.readouterr().out == "svd.psnr_rank16 = 25.66 dB (unseen, n = 20, cars_sample)\n"
+    report.record("archive.bytes", 131_328, unit="bytes")
+    assert capsys.readouterr().out == "archive.bytes = 131,328 bytes (cars_sample)\n"
+    assert report.load() == {
+        "svd.psnr_rank16": {"value": 25.6612, "unit": "dB", "split": "unseen", "n": 20, "data": "cars_sample"},
+        "archive.bytes": {"value": 131_328, "unit": "bytes", "split": "", "n": None, "data": "cars_sample"},
+    }
+
+
+def test_results_are_sorted_and_replaced():
+    for name, value in (("b.x", 1), ("a.y", np.float32(0.1)), ("a.x", torch.tensor(2.5)), ("b.x", 3)):
+        report.record(name, value)
+    text = (report.folder() / "results.json").read_text()
+    assert list(json.loads(text)) == ["a.x", "a.y", "b.x"]
+    assert report.load()["b.x"]["value"] == 3 and report.load()["a.y"]["value"] == 0.1
+    report.record("b.x", 3)
+    assert (report.folder() / "results.json").read_text() == text
+    assert [p.name for p in report.folder().iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("name", ["psnr", "SVD.psnr", "svd.psnr rank", "svd..psnr", "svd.16"])
+def test_names(name):
+    with pytest.raises(ValueError, match="expected lower-case words joined by dots"):
+        report.record(name, 1.0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", None])
+def test_values(value):
+    with pytest.raises(ValueError, match=r"a\.b=.*: expected one finite number"):
+        report.record("a.b", value)
+
+
+def test_a_damaged_file_is_named():
+    report.folder().mkdir(parents=True)
+    (report.folder() / "results.json").write_text("{")
+    with pytest.raises(ValueError, match="results.json is no JSON .*delete it"):
+        report.record("a.b", 1)
+
+
+def test_where_results_go(monkeypatch, tmp_path):
+    monkeypatch.delenv("COURSE_OUT")
+    assert report.folder() == data.ROOT / "slides"
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert report.folder() == data.ROOT / "build"
+    monkeypatch.setenv("COURSE_OUT", "build/test")
+    assert report.folder() == data.ROOT / "build" / "test"
+
+
+def draw():
+    with plt.rc_context(plots.STYLE):
+        ax = plots.lines({"a": ([1, 2], [3, 4])}, "bytes", "dB")
+        report.save_figure("a_figure", ax)
+    plt.close("all")
+    return {p.name: p.read_bytes() for p in (report.folder() / "figures").iterdir()}
+
+
+def test_figures_are_the_same_bytes_twice():
+    first, second = draw(), draw()
+    assert sorted(first) == ["a_figure.png", "a_figure.svg"] and first == second
+    assert b"<dc:date>" not in first["a_figure.svg"]
+
+
+def test_save_figure_takes_figures_and_grids(pictures):
+    report.save_figure("grid", plots.grid(pictures))
+    report.save_figure("figure", plt.figure())
+    assert len(list((report.folder() / "figures").iterdir())) == 4
+    with pytest.raises(ValueError, match="name='a/b': expected letters, digits and underscores"):
+        report.save_figure("a/b", plt.figure())
+    plt.close("all")
