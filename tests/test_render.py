@@ -11,7 +11,7 @@ import pytest
 RENDER = Path(__file__).parents[1] / "cars_sample" / "render"
 needs_bpy = pytest.mark.skipif(
     importlib.util.find_spec("bpy") is None,
-    reason="bpy is not installed: pip install -r cars_sample/render/requirements.txt in Python 3.11 to test rendering",
+    reason="bpy is not installed; with it: .render/bin/python -m pytest --noconftest tests/test_render.py (see cars_sample/README.md)",
 )
 
 
