@@ -37,7 +37,7 @@ def plain_loop(pictures: torch.Tensor, epochs: int, batch_size: int) -> None:
             optimizer.step()
 
 
-def bench_training(pictures: torch.Tensor, epochs: int = 2, batch_size: int = 16) -> None:
+def bench_training(pictures: torch.Tensor, epochs: int = 4, batch_size: int = 16) -> None:
     fit = lambda: training.fit(models.ConvAutoencoder(), losses.mse, pictures, epochs=epochs, batch_size=batch_size)  # noqa: E731
     plain, fast = fastest(lambda: plain_loop(pictures, epochs, batch_size), fit)
     rate = len(pictures) * epochs
