@@ -30,7 +30,7 @@ def _show(pictures) -> np.ndarray:
 
 
 def _picture(axis, picture, title: str = "") -> None:
-    axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, interpolation="nearest")
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, interpolation="none")
     axis.set_title(title, fontsize=12)
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
@@ -52,7 +52,7 @@ def grid(pictures, titles=None, columns: int = 8, side: float = 1.6) -> np.ndarr
 
 
 def before_after(
-    before, after, titles=None, names=("before", "after"), magnify: float = 4, columns: int = 6, side: float = 1.8
+    before, after, titles=None, names=("before", "after"), magnify: float = 4, columns: int = 6, side: float = 1.6
 ) -> np.ndarray:
     """Three rows: the pictures, what became of them, and the difference, `magnify` times, around mid-grey.
 

@@ -53,11 +53,12 @@ def load() -> dict:
 
 
 def save_figure(name: str, figure) -> None:
-    """Write a matplotlib figure (or an axes' one) as `figures/<name>.png` and `.svg`, the same bytes for the same figure."""
+    """Write a matplotlib figure (or an axes' one) as `figures/<name>.png`, and without pictures in it as `.svg`; bytes repeat."""
     if not name.isidentifier():
         raise ValueError(f"name={name!r}: expected letters, digits and underscores, such as 'svd_energy'")
     figure = getattr(figure, "flat", [figure])[0]
     figure = figure.figure if hasattr(figure, "figure") else figure
     (folder() / "figures").mkdir(parents=True, exist_ok=True)
     figure.savefig(folder() / "figures" / f"{name}.png", metadata={"Software": None})
-    figure.savefig(folder() / "figures" / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    if not any(axis.images for axis in figure.axes):  # pictures only grow in an SVG
+        figure.savefig(folder() / "figures" / f"{name}.svg", metadata={"Date": None, "Creator": None})

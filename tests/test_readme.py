@@ -1,0 +1,34 @@
+"""README's numbers are those of slides/results.json; `python tests/test_readme.py` writes them there."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+NUMBER = re.compile(r"<!--([a-z0-9_.]+)-->[^<]*<!---->")
+
+
+def filled(text: str) -> str:
+    """The text with the current result in each `<!--name-->...<!---->`: floats as whole numbers from 100 up, else one decimal."""
+    results = json.loads((ROOT / "slides" / "results.json").read_text("utf-8"))
+    return NUMBER.sub(lambda m: f"<!--{m[1]}-->{shown(results[m[1]]['value'])}<!---->", text)
+
+
+def shown(value: float) -> str:
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.1f}"
+
+
+def test_readme_quotes_the_results():
+    text = README.read_text("utf-8")
+    assert NUMBER.search(text)
+    assert filled(text) == text, "run `python tests/test_readme.py`"
+
+
+def test_readme_links_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", README.read_text("utf-8"))
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text("utf-8")), "utf-8")
