@@ -21,3 +21,19 @@ def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     x, label = batch
     logits = model(x).float()
     return {"loss": F.cross_entropy(logits, label), "accuracy": (logits.argmax(1) == label).float().mean()}
+
+
+def rate_distortion(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Bits per pixel + lambda * squared error in grey levels of a `LearnedCodec`, averaged over the batch.
+
+    Each picture `(N, 3, H, W)` gets a quality level, at random while training, by turns else. Each level's loss is divided by the
+    root of its lambda, about as bits grow with it, so that no level drowns the others.
+    """
+    lambdas = torch.tensor(model.arguments["lambdas"])
+    quality = torch.randint(len(lambdas), (len(batch),)) if model.training else torch.arange(len(batch)) % len(lambdas)
+    weight = lambdas[quality].to(batch.device)
+    pictures, bits = model(batch, quality.to(batch.device))
+    rate = bits / batch[0, 0].numel()
+    distortion = 255**2 * (pictures - batch).square().flatten(1).mean(1)
+    loss = ((rate + weight * distortion) * (0.005 / weight).sqrt()).mean()
+    return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}

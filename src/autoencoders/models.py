@@ -1,5 +1,6 @@
 """Autoencoders for square colour pictures: an encoder to a latent, a decoder back. In [0, 1] in and out."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -97,3 +98,208 @@ def check(size: int, latent: int) -> None:
 def parameters(module: nn.Module) -> int:
     """The number of learnt values in a model or a part of it."""
     return sum(p.numel() for p in module.parameters())
+
+
+def leaky(x: torch.Tensor) -> torch.Tensor:
+    """Leaky ReLU with slope 1/8, by which fixed-point numbers can be multiplied exactly."""
+    return nn.functional.leaky_relu(x, 0.125)
+
+
+class Residual(nn.Module):
+    """A picture plus two convolutions of it: `(N, width, H, W)` -> the same."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.second(leaky(self.first(x)))
+
+
+LAMBDAS = tuple(0.0008 * 1.58**level for level in range(8))
+
+
+class Context(nn.Module):
+    """The entropy model of one group of latent channels: mean and scale of each value from what is decoded already.
+
+    Decoded are the groups before, everywhere, and of this group the places of the passes before: as in Minnen et al. 2018
+    (arXiv:1809.02736), but in few passes over many places instead of place by place (He et al. 2021, arXiv:2103.15306).
+    A pass is (stride, its places modulo stride, the neighbours of each that are known by then).
+    """
+
+    AROUND = tuple((a, b) for a in range(-2, 3) for b in range(-2, 3) if (a + b) % 2)
+    HALF = ((2, ((1, 1),), ((-1, -1), (-1, 1), (1, -1), (1, 1))), (2, ((0, 1), (1, 0)), AROUND))
+    FAR = ((4, ((2, 2),), ((-2, -2), (-2, 2), (2, -2), (2, 2))), (4, ((0, 2), (2, 0)), ((-2, 0), (0, -2), (0, 2), (2, 0))))
+    FIRST = ((4, ((0, 0),), ()), *FAR, *HALF)  # coarse to fine: this group has none before it to go by
+    LATER = ((2, ((0, 0),), ()), *HALF)
+
+    def __init__(self, before: int, channels: int, width: int):
+        super().__init__()
+        self.passes = self.LATER if before else self.FIRST
+        hidden = width + width // 2
+        self.before = nn.ModuleList([nn.Conv2d(2 * before + 2, width, 1), nn.Conv2d(width, width, 3, padding=1)])
+        self.own = nn.Conv2d(2 * channels, width // 2, 1)
+        self.near = nn.ModuleList(nn.Conv2d(width + len(taps) * (width // 2 + 2), hidden, 1) for _, _, taps in self.passes)
+        self.middle = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in self.passes)
+        self.last = nn.ModuleList(nn.Conv2d(hidden, 2 * channels, 1) for _ in self.passes)
+
+
+class LearnedCodec(nn.Module):
+    """Learned image codec (Balle et al. 2018, arXiv:1802.01436) that starts as PCA of 8x8 blocks and learns what to add.
+
+    Pictures `(N, 3, H, W)` in [0, 1], H and W multiples of 8; latents `(N, channels, H/8, W/8)`. `groups`: how many latent
+    channels are decoded after one another; `width`, `post`, `context`: channels of the networks beside the PCA, of the `blocks`
+    at half resolution, and of the entropy model. `lambdas`: for each quality level, from small files to large, what a squared grey
+    level is worth in bits; a level has a gain for each channel (Cui et al. 2021, arXiv:2003.02012). The last layers of all
+    networks start at zero. Raises ValueError.
+    """
+
+    def __init__(self, groups=(3, 9, 20, 48), width: int = 48, post: int = 40, blocks: int = 3, context: int = 64, lambdas=LAMBDAS):
+        super().__init__()
+        self.arguments = {"groups": list(groups), "width": width, "post": post, "blocks": blocks, "context": context}
+        self.arguments["lambdas"] = list(lambdas)
+        if min(*groups, width, post) < 1 or blocks < 0 or context < 2 or sum(groups) > 192 or not min(lambdas) > 0:
+            raise ValueError(
+                f"{self.arguments}: expected numbers from 1 up (blocks 0, context 2), lambdas above 0, and at most 192 channels in all"
+            )
+        channels, act = sum(groups), nn.LeakyReLU(0.125)
+        up = lambda inputs, outputs: (nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), act)  # noqa: E731
+        self.groups, self.fixed_point = list(groups), False
+        self.analysis_pca = nn.Conv2d(3, channels, 8, stride=8)  #     (N, 3, H, W) -> (N, channels, H/8, W/8)
+        self.analysis_net = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2), act,  #       (N, width, H/2, W/2)
+            nn.Conv2d(width, width, 5, stride=2, padding=2), act,  #   (N, width, H/4, W/4)
+            nn.Conv2d(width, width, 5, stride=2, padding=2), act,  #   (N, width, H/8, W/8)
+            nn.Conv2d(width, channels, 3, padding=1),  #               (N, channels, H/8, W/8)
+        )  # fmt: skip
+        self.synthesis_pca = nn.ConvTranspose2d(channels, 3, 8, stride=8)  # (N, 3, H, W)
+        self.synthesis_net = nn.Sequential(
+            nn.Conv2d(channels + 1, width, 3, padding=1), act,  #      (N, width, H/8, W/8)
+            Residual(width), *up(width, width),  #                     (N, width, H/4, W/4)
+            Residual(width), *up(width, post),  #                      (N, post, H/2, W/2)
+        )  # fmt: skip
+        self.post = nn.Sequential(
+            nn.Conv2d(post + 12, post, 3, padding=1), act,  #          (N, post, H/2, W/2)
+            *[Residual(post) for _ in range(blocks)],
+            nn.Conv2d(post, 12, 3, padding=1), nn.PixelShuffle(2),  #  (N, 3, H, W)
+        )  # fmt: skip
+        self.context = nn.ModuleList(Context(sum(groups[:i]), group, context) for i, group in enumerate(groups))
+        gain = 0.5 * torch.tensor(lambdas).div(0.005).log2()  # half the step for a quarter of the error
+        self.log_gain = nn.Parameter(gain[:, None].repeat(1, channels))
+        for layer in (self.analysis_net[-1], self.post[-2], *(layer for part in self.context for layer in part.last)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def start_from_pca(self, pictures: torch.Tensor, step: float = 40.0) -> "LearnedCodec":
+        """Set both PCA layers to the principal components of the pictures' 8x8 blocks, in units of `step` grey levels."""
+        blocks = nn.functional.unfold(self.centre(pictures), 8, stride=8).mT.flatten(0, 1)
+        mean, unit = blocks.mean(0), step / 64
+        components = torch.linalg.eigh((blocks - mean).mT @ (blocks - mean)).eigenvectors.flip(1)[:, : sum(self.groups)]
+        self.analysis_pca.weight.copy_((components.mT / unit).view(-1, 3, 8, 8))
+        self.analysis_pca.bias.copy_(-(mean @ components) / unit)
+        self.synthesis_pca.weight.copy_((components.mT * unit).view(-1, 3, 8, 8))
+        self.synthesis_pca.bias.copy_(mean.view(3, 64).mean(1))
+        scales = ((blocks - mean) @ components / unit).abs().mean(0).add(0.1).log2()
+        for part, scale in zip(self.context, scales.split(self.groups), strict=True):
+            for layer in part.last:
+                layer.bias[len(scale) :] = scale
+        return self
+
+    @staticmethod
+    def centre(pictures: torch.Tensor) -> torch.Tensor:
+        """Grey levels around 0, 64 of them a unit: [0, 1] -> [-2, 1.98]."""
+        return pictures * (255 / 64) - 2
+
+    def analysis(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures -> latents, before quantisation, in units of the quantisation step at gain 1."""
+        x = self.centre(pictures)
+        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa are too few for what is rounded next
+            y = self.analysis_pca(x.float())
+        return y + self.analysis_net(x).float()
+
+    def synthesis(self, latents: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
+        """Decoded latents and their quality levels `(N,)` -> pictures, not clipped."""
+        with torch.autocast(latents.device.type, enabled=False):
+            base = self.synthesis_pca(latents)
+        level = self.level(latents, quality)
+        details = self.synthesis_net(torch.cat([latents / 4, level], 1))
+        base = base + self.post(torch.cat([details, nn.functional.pixel_unshuffle(base, 2).to(details.dtype)], 1)).float()
+        return (base + 2) * (64 / 255)
+
+    def level(self, latents: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
+        """The quality as a channel `(N, 1, h, w)` around 0, by which networks know how coarse the latents are."""
+        level = (quality.to(latents) - (len(self.log_gain) - 1) / 2) / 4
+        return level[:, None, None, None].expand(-1, 1, *latents.shape[2:])
+
+    def gains(self) -> torch.Tensor:
+        """For each quality and channel: the gain, its inverse, and its log2, `(3, qualities, channels)`."""
+        if self.fixed_point:
+            return self.fixed_gains
+        return torch.stack([self.log_gain.exp2(), (-self.log_gain).exp2(), self.log_gain])
+
+    def snap(self, x: torch.Tensor) -> torch.Tensor:
+        """In fixed point: round to multiples of 1/256, within +-2048. While training: nothing."""
+        return torch.floor(x * 256 + 0.5).clamp(-(2**19), 2**19) / 256 if self.fixed_point else x
+
+    def walk(self, latents: torch.Tensor, quality: torch.Tensor, visit: Callable) -> torch.Tensor:
+        """Go through the latents in the order of decoding and return what a decoder has at the end.
+
+        At each pass `visit(values, mean, log2_scale)` gets its latents times the gain, and what the entropy model expects of them,
+        all `(N, group, places...)`; it returns the decoded values, which later passes go by. A decoder ignores `values`.
+        """
+        gain, inverse, shift = self.gains()[:, quality, :, None, None]
+        height, width = latents.shape[2:]
+        level = self.level(latents, quality)
+        frame = torch.cat([torch.ones_like(level), level], 1)  # 0 beyond the border, where it is padded
+        known = []
+        for part, here in zip(self.context, torch.arange(sum(self.groups)).split(self.groups), strict=True):
+            before = torch.cat([*known, *(x.abs() for x in known), frame], 1)
+            for layer in part.before:
+                before = self.snap(leaky(layer(before)))
+            here = slice(int(here[0]), int(here[-1]) + 1)
+            decoded = torch.zeros_like(latents[:, here])
+            for (stride, places, taps), near, middle, last in zip(part.passes, part.near, part.middle, part.last, strict=True):
+                own = self.snap(leaky(part.own(torch.cat([decoded, decoded.abs()], 1)))) if taps else frame[:, :0]
+                own = nn.functional.pad(torch.cat([own, frame], 1), (2, 2, 2, 2))
+                decoded = decoded.clone()
+                for row, column in places:
+                    if row < height and column < width:
+                        at = (..., slice(row, None, stride), slice(column, None, stride))
+                        neighbours = [own[..., 2 + a : 2 + a + height, 2 + b : 2 + b + width][at] for a, b in taps]
+                        x = self.snap(leaky(near(torch.cat([before[at], *neighbours], 1))))
+                        mean, scale = last(self.snap(leaky(middle(x)))).chunk(2, 1)
+                        mean, scale = self.snap(mean * 4 * gain[:, here]), self.snap(scale + shift[:, here])
+                        values = visit(latents[:, here][at] * gain[:, here], mean, scale)
+                        decoded[at] = self.snap(values * inverse[:, here] / 4)
+            known.append(decoded)
+        return torch.cat(known, 1) * 4
+
+    def forward(self, pictures: torch.Tensor, quality: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What comes back of the pictures, and the bits that each is estimated to take, `(N,)`.
+
+        While training, bits are those of values with noise as wide as a quantisation step, which has a gradient; else of rounded ones.
+        """
+        bits = pictures.new_zeros(len(pictures))
+
+        def visit(values, mean, scale):
+            nonlocal bits
+            residual = values - mean
+            rounded = residual + (residual.round() - residual).detach()
+            noisy = residual + torch.rand_like(residual) - 0.5 if self.training else rounded
+            bits = bits + laplace_bits(noisy, scale).flatten(1).sum(1)
+            return mean + rounded
+
+        latents = self.analysis(pictures)
+        with torch.autocast(latents.device.type, enabled=False):
+            decoded = self.walk(latents, quality, visit)
+        return self.synthesis(decoded, quality), bits
+
+
+def laplace_bits(residual: torch.Tensor, log2_scale: torch.Tensor) -> torch.Tensor:
+    """Bits of a value that a Laplace distribution around 0, integrated over a bin of width 1 around it, gives to it."""
+    scale = log2_scale.clamp(-4, 7).exp2()
+    far, near = ((residual.abs() + side) / scale for side in (0.5, -0.5))
+    inside = 1 - 0.5 * (torch.exp(-far) + torch.exp(-near.abs()))
+    outside = 0.5 * (torch.exp(-near.clamp(min=0)) - torch.exp(-far))
+    return -torch.where(near < 0, inside, outside).clamp(min=1e-9).log2()

@@ -1,0 +1,396 @@
+"""Files of the learned codec: what the entropy model expects, turned into bytes by a range coder, and back to the same integers.
+
+Between a file and its symbols stands no floating-point result that another machine might round otherwise: the weights are integers
+times powers of two, the entropy model runs in fixed point, which float64 holds exactly whatever the order of its sums (Balle et al.
+2019, "Integer networks for data compression with latent-variable models"), and its scale picks one of a few integer tables.
+"""
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from decimal import Context, Decimal
+from functools import cache
+from pathlib import Path
+
+import constriction
+import numpy as np
+import torch
+
+from autoencoders import data
+from autoencoders.models import LearnedCodec
+from autoencoders.svd import CorruptFileError
+
+MAGIC = b"AE"
+VERSION = 1
+PICTURE, COLLECTION, ARCHIVE, WEIGHTS = range(4)
+MAX_PIXELS = 4096 * 4096
+TILE, HALO = 64, 8  # latent places, of 8x8 pixels each: what is decoded and developed at once, and what the networks see around it
+WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
+
+
+# ---- Symbols: integers around an expected value, coded with the table that their expected spread picks ----
+
+
+@cache
+def tables() -> list[tuple[int, constriction.stream.model.Categorical]]:
+    """For each scale 2^(i/4 - 4), i = 0 to 49, the largest symbol and the coder's model of a Laplace distribution's bins.
+
+    Symbols run from minus to plus the largest one. The probabilities come from decimal arithmetic, the same on every machine.
+    """
+    number, result = Context(prec=30), []
+    for i in range(50):
+        scale = number.exp(number.multiply(Decimal(i - 16) / 4, number.ln(Decimal(2))))
+        limit = int(18 * scale) + 3
+        ratio, half = number.exp(-1 / scale), number.exp(-1 / (2 * scale))
+        side = [(1 / half - half) / 2 * ratio]  # P(1), P(2), ...: each the one before times exp(-1/scale)
+        while len(side) < limit:
+            side.append(side[-1] * ratio)
+        masses = np.array([max(1, int(p * 2**30)) for p in [*side[::-1], 1 - half, *side]], np.float64)
+        result.append((limit, constriction.stream.model.Categorical(masses / 2**30, perfect=False)))
+    return result
+
+
+def table_of(log2_scale: np.ndarray) -> np.ndarray:
+    """The index into `tables` that is next to a scale."""
+    return np.clip(np.floor(4 * log2_scale + 0.5) + 16, 0, 49).astype(np.int64)
+
+
+class Writer:
+    """Turns symbols into bytes."""
+
+    def __init__(self):
+        self.coder = constriction.stream.queue.RangeEncoder()
+
+    def code(self, table: np.ndarray, symbols: np.ndarray) -> np.ndarray:
+        """Write symbols, each with its table, both `(n,)`; returns them, clipped to what the tables hold."""
+        order = np.argsort(table, kind="stable")
+        result = np.empty_like(symbols)
+        for i, at in _runs(table[order], order):
+            limit, model = tables()[i]
+            result[at] = np.clip(symbols[at], -limit, limit)
+            self.coder.encode((result[at] + limit).astype(np.int32), model)
+        return result
+
+    def finish(self) -> bytes:
+        """The fewest bytes that point into the coder's last interval; zeros may follow them."""
+        words, (low, width) = self.coder.pos()
+        head = self.coder.get_compressed()[:words].astype(">u4").tobytes()
+        for count in range(9):
+            unit = 1 << (64 - 8 * count)
+            tail = -(-low // unit) * unit
+            if tail < min(low + width, 1 << 64):
+                return head + tail.to_bytes(8, "big")[:count]
+        raise AssertionError("an empty interval")
+
+
+class Reader:
+    """Turns bytes of a `Writer` into the same symbols."""
+
+    def __init__(self, body: bytes):
+        padded = body + bytes(16 - len(body) % 4)
+        self.coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
+
+    def code(self, table: np.ndarray, symbols=None) -> np.ndarray:
+        order = np.argsort(table, kind="stable")
+        result = np.empty(len(table), np.int64)
+        for i, at in _runs(table[order], order):
+            limit, model = tables()[i]
+            try:
+                result[at] = self.coder.decode(model, len(at)) - limit
+            except AssertionError:
+                raise CorruptFileError("a bit stream that no encoder writes: encode the picture again") from None
+        return result
+
+
+def _runs(ordered: np.ndarray, order: np.ndarray):
+    """Pairs of a table and the places that use it."""
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return zip(ordered[starts], np.split(order, starts[1:]), strict=True) if len(order) else ()
+
+
+# ---- Weights: integers times a power of two for each tensor ----
+
+
+def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = False) -> bytes:
+    """The weights as a file: each tensor in steps of about its spread / `precision`, entropy-coded; without the analysis if wanted."""
+    tensors = _tensors(model, decoder_only)
+    writer, exponents, picks = Writer(), [], []
+    for name, tensor in tensors.items():
+        values = tensor.detach().cpu().double().flatten().numpy()
+        spread = np.sqrt(np.mean(values**2)) + 1e-9
+        exponents.append(10 if values.size < 1000 else int(np.clip(np.ceil(np.log2(precision / spread)), 0, 12)))
+        steps = np.rint(values * 2.0 ** exponents[-1]).astype(np.int64)
+        fit = next((i for i, (limit, _) in enumerate(tables()) if limit >= np.abs(steps).max()), None)
+        if fit is None:
+            raise ValueError(f"weights {name!r} reach from {values.min():.3g} to {values.max():.3g}: expected none so far out; train again")
+        picks.append(max(fit, int(table_of(np.log2(np.abs(steps).mean() + 0.05)))))
+        writer.code(np.full(steps.size, picks[-1]), steps)
+    head = json.dumps({"model": model.arguments, "decoder_only": decoder_only, "exponents": exponents, "tables": picks})
+    return _seal(WEIGHTS, 0, _chunk(_squeeze(head)) + writer.finish())
+
+
+def unpack(file: bytes) -> LearnedCodec:
+    """The model of a file of `pack`, its entropy model in fixed point: what encodes and decodes. Raises CorruptFileError."""
+    kind, _, body = _open(file, 0)
+    if kind != WEIGHTS:
+        raise CorruptFileError(f"a file of kind {kind}: expected weights ({WEIGHTS}), as pack writes them")
+    head, body = _cut(body)
+    try:
+        head = json.loads(_loosen(head))
+        model = LearnedCodec(**head["model"])
+        tensors, reader = _tensors(model, head["decoder_only"]), Reader(body)
+        if sum(t.numel() for t in tensors.values()) > 2**24:
+            raise ValueError("more than 16 million weights")
+        for tensor, exponent, pick in zip(tensors.values(), head["exponents"], head["tables"], strict=True):
+            if not (0 <= exponent <= 12 and 0 <= pick < len(tables())):
+                raise ValueError(f"exponent {exponent}, table {pick}")
+            steps = reader.code(np.full(tensor.numel(), pick)) / 2.0**exponent
+            tensor.data.copy_(torch.from_numpy(steps).view(tensor.shape))
+    except CorruptFileError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, RecursionError) as error:
+        raise CorruptFileError(f"weights that no program wrote ({type(error).__name__}: {error}): get the file again") from None
+    model.fixed_gains = torch.stack([tensors[name] for name in ("gain", "inverse", "shift")])
+    model.identity = zlib.crc32(file)
+    model.fixed_point = True
+    model.context.double()  # sums of at most 2^22 steps of 2^-20 times 2^11: exact
+    return model.eval().requires_grad_(False)
+
+
+def _tensors(model: LearnedCodec, decoder_only: bool) -> dict[str, torch.Tensor]:
+    """What is packed, by name, in a fixed order: gains as they are used, not their logarithm."""
+    left_out = ("log_gain", "analysis") if decoder_only else ("log_gain",)
+    tensors = {name: t for name, t in model.state_dict().items() if not name.startswith(left_out)}
+    return tensors | dict(zip(("gain", "inverse", "shift"), model.gains().detach().double(), strict=True))
+
+
+@cache
+def shipped() -> LearnedCodec:
+    """The model that comes with the program, trained on renders alone. Raises ValueError where its file is missing or damaged."""
+    if not WEIGHTS_FILE.exists():
+        raise ValueError(f"no {WEIGHTS_FILE.name} beside codec.py: expected the weights that come with the program; install it again")
+    return unpack(WEIGHTS_FILE.read_bytes())
+
+
+# ---- Pictures ----
+
+
+def encode(picture: np.ndarray, quality: int = 5, model: LearnedCodec | None = None) -> bytes:
+    """A file of one uint8 picture `(H, W, 3)`, up to 4096 x 4096 pixels, in a quality from 1 (small) to 8. Raises ValueError.
+
+    The weights are not in it: whoever decodes needs the same program (`shipped`), or the same `model`.
+    """
+    model, level = _model(model), _level(model or shipped(), quality)
+    height, width = _checked(picture)
+    writer = Writer()
+    _write(model, level, picture, writer)
+    return _seal(PICTURE, level, _number(width - 1) + _number(height - 1) + writer.finish(), model.identity)
+
+
+def decode(file: bytes, model: LearnedCodec | None = None) -> np.ndarray:
+    """The uint8 picture `(H, W, 3)` of a file of `encode`. Raises CorruptFileError for anything else."""
+    pictures = list(decode_all(file, model))
+    if len(pictures) != 1:
+        raise CorruptFileError(f"{len(pictures)} pictures in the file: expected one; use decode_all")
+    return pictures[0][1]
+
+
+def encode_all(
+    pictures: Mapping[str, np.ndarray], quality: int = 5, model: LearnedCodec | None = None, precision: float | None = None
+) -> Iterator[bytes]:
+    """One file of many pictures by name, and with `precision` also of the decoder: yields b"" after each picture, then the file.
+
+    With the decoder in it, the file needs nothing but this program. `precision` is how many steps a weight's spread is
+    rounded to; `model` then is one that `fit` has trained. Raises ValueError.
+    """
+    weights = b"" if precision is None else pack(model, precision, decoder_only=True)
+    analysis = model
+    model = unpack(weights) if weights else _model(model)
+    level, writer, sizes = _level(model, quality), Writer(), []
+    for picture in pictures.values():
+        sizes.append(_checked(picture)[::-1])
+        _write(model, level, picture, writer, analysis)
+        yield b""
+    head = _chunk(_squeeze(json.dumps([list(pictures), sizes], ensure_ascii=False)))
+    kind = ARCHIVE if weights else COLLECTION
+    yield _seal(kind, level, (_chunk(weights) if weights else b"") + head + writer.finish(), 0 if weights else model.identity)
+
+
+def decode_all(file: bytes, model: LearnedCodec | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and uint8 pictures of any file of this codec, one by one; a file of one picture has no name. Raises CorruptFileError."""
+    about = info(file, model)
+    reader = Reader(about["stream"])
+    for name, (width, height) in zip(about["names"], about["sizes"], strict=True):
+        yield name, _read(about["model"], about["quality"] - 1, height, width, reader)
+
+
+def info(file: bytes, model: LearnedCodec | None = None) -> dict:
+    """What a file says of itself: version, kind, quality, names, sizes (width, height), bytes of header, decoder and latents."""
+    version, kind, _ = _first(file)
+    if kind == WEIGHTS:
+        raise CorruptFileError("a file of weights alone: expected pictures")
+    model = None if kind == ARCHIVE else _model(model)
+    _, level, body = _open(file, 0 if kind == ARCHIVE else model.identity)
+    decoder = b""
+    if kind == ARCHIVE:
+        decoder, body = _cut(body)
+        model = unpack(decoder)
+    if kind == PICTURE:
+        (width, body), names = _take(body), [""]
+        height, body = _take(body)
+        sizes = [(width + 1, height + 1)]
+    else:
+        head, body = _cut(body)
+        try:
+            names, sizes = json.loads(_loosen(head))
+            sizes = [(int(width), int(height)) for width, height in sizes]
+            if not all(isinstance(name, str) for name in names) or len(set(names)) != len(sizes):
+                raise ValueError("names and sizes differ in number")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CorruptFileError(f"a list of pictures that no program wrote ({error}): encode them again") from None
+    pixels = [width * height for width, height in sizes]
+    if any(not 0 < p <= MAX_PIXELS for p in pixels) or sum(pixels) > 16 * MAX_PIXELS or level >= len(model.log_gain):
+        raise CorruptFileError(f"sizes {sizes[:5]}, quality {level + 1}: no such file was ever written; encode the pictures again")
+    about = {"version": version, "kind": ("picture", "collection", "archive")[kind], "quality": level + 1, "names": names, "sizes": sizes}
+    lengths = {"header": len(file) - len(decoder) - len(body), "decoder": len(decoder), "latents": len(body)}
+    return about | {"bytes": lengths, "stream": body, "model": model}
+
+
+def _model(model: LearnedCodec | None) -> LearnedCodec:
+    model = model or shipped()
+    if not model.fixed_point:
+        raise ValueError(
+            "a model in floating point: expected one in fixed point, which every machine computes alike; use unpack(pack(model))"
+        )
+    return model
+
+
+def _level(model: LearnedCodec, quality: int) -> int:
+    if not (isinstance(quality, int) and 1 <= quality <= len(model.log_gain)):
+        raise ValueError(f"quality={quality!r}: expected a whole number from 1, the smallest files, to {len(model.log_gain)}")
+    return quality - 1
+
+
+def _checked(picture: np.ndarray) -> tuple[int, int]:
+    about = f"a picture of shape {getattr(picture, 'shape', None)}, {getattr(picture, 'dtype', type(picture).__name__)}"
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise ValueError(f"{about}: expected uint8 (height, width, 3); use data.to_bytes for tensors")
+    if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
+        raise ValueError(f"{about}: expected at most {MAX_PIXELS:,} pixels, such as 4096x4096; make it smaller, or cut it")
+    return picture.shape[:2]
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], tuple[slice, slice]]]:
+    """For each tile of a latent grid: its places, those with the halo around them, and where it lies among the latter."""
+    for i in range(0, height, TILE):
+        for j in range(0, width, TILE):
+            ends = min(i + TILE, height), min(j + TILE, width)
+            tops = max(i - HALO, 0), max(j - HALO, 0)
+            inner = tuple(slice(a, b) for a, b in zip((i, j), ends, strict=True))
+            outer = tuple(slice(t, min(b + HALO, n)) for t, b, n in zip(tops, ends, (height, width), strict=True))
+            yield inner, outer, tuple(slice(a - t, b - t) for a, b, t in zip((i, j), ends, tops, strict=True))
+
+
+@torch.inference_mode()
+def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer, analysis: LearnedCodec | None = None) -> None:
+    height, width = (-(-side // 8) for side in picture.shape[:2])
+    padded = np.pad(picture, ((0, 8 * height - picture.shape[0]), (0, 8 * width - picture.shape[1]), (0, 0)), mode="edge")
+    quality = torch.tensor([level])
+
+    def visit(values, mean, scale):
+        symbols = writer.code(table_of(scale.numpy()).ravel(), (values - mean).round().numpy().astype(np.int64).ravel())
+        return mean + torch.from_numpy(symbols).view(mean.shape)
+
+    for _, outer, within in _tiles(height, width):
+        rows, columns = (slice(8 * part.start, 8 * part.stop) for part in outer)
+        latents = (analysis or model).analysis(data.to_float(padded[None, rows, columns]))
+        model.walk(latents[:, :, *within].double(), quality, visit)
+
+
+@torch.inference_mode()
+def _read(model: LearnedCodec, level: int, rows: int, columns: int, reader: Reader) -> np.ndarray:
+    height, width = -(-rows // 8), -(-columns // 8)
+    quality, latents = torch.tensor([level]), torch.empty(1, sum(model.groups), height, width)
+
+    def visit(values, mean, scale):
+        return mean + torch.from_numpy(reader.code(table_of(scale.numpy()).ravel())).view(mean.shape)
+
+    for inner, _, _ in _tiles(height, width):
+        latents[:, :, *inner] = model.walk(torch.zeros_like(latents[:, :, *inner], dtype=torch.float64), quality, visit)
+    picture = np.empty((8 * height, 8 * width, 3), np.uint8)
+    for inner, outer, within in _tiles(height, width):
+        tile = data.to_bytes(model.synthesis(latents[:, :, *outer], quality))[0]
+        target, source = (tuple(slice(8 * part.start, 8 * part.stop) for part in parts) for parts in (inner, within))
+        picture[target] = tile[source]
+    return picture[:rows, :columns]
+
+
+# ---- Bytes ----
+
+
+def _seal(kind: int, level: int, body: bytes, identity: int = 0) -> bytes:
+    """Magic, a byte of version, kind and quality level, CRC-32 of all the rest and of the weights that it takes to decode, body."""
+    first = MAGIC + bytes([VERSION << 5 | kind << 3 | level])
+    return first + zlib.crc32(first + body, identity).to_bytes(4, "little") + body
+
+
+def _first(file: bytes) -> tuple[int, int, int]:
+    if len(file) < 7 or file[:2] != MAGIC:
+        raise CorruptFileError(
+            f"{len(file)} bytes that begin with {bytes(file[:2])!r}: expected a file of this codec, which begins with {MAGIC!r}"
+        )
+    version, kind, level = file[2] >> 5, file[2] >> 3 & 3, file[2] & 7
+    if version != VERSION:
+        raise CorruptFileError(f"version {version} of the format: expected {VERSION}; decode it with the program that wrote it")
+    return version, kind, level
+
+
+def _open(file: bytes, identity: int) -> tuple[int, int, bytes]:
+    _, kind, level = _first(file)
+    body = file[7:]
+    if zlib.crc32(file[:3] + body, identity) != int.from_bytes(file[3:7], "little"):
+        raise CorruptFileError(
+            f"{len(file)} bytes with a wrong checksum: damaged, cut short, or written with other weights; copy or encode it again"
+        )
+    return kind, level, body
+
+
+def _number(value: int) -> bytes:
+    """Seven bits a byte, low ones first; the top bit says that more follow."""
+    head = bytearray()
+    while value > 127:
+        head.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*head, value])
+
+
+def _take(body: bytes) -> tuple[int, bytes]:
+    """A number of `_number` and what follows it."""
+    value = 0
+    for i, byte in enumerate(body[:5]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, body[i + 1 :]
+    raise CorruptFileError("a number that does not end: encode the picture again")
+
+
+def _chunk(part: bytes) -> bytes:
+    return _number(len(part)) + part
+
+
+def _cut(body: bytes) -> tuple[bytes, bytes]:
+    length, body = _take(body)
+    if length > len(body):
+        raise CorruptFileError(f"a part of {length} bytes where {len(body)} are left: copy or encode the file again")
+    return body[:length], body[length:]
+
+
+def _squeeze(text: str) -> bytes:
+    return zlib.compress(text.encode(), 9)
+
+
+def _loosen(packed: bytes) -> str:
+    try:
+        return zlib.decompressobj().decompress(packed, 2**22).decode()
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise CorruptFileError(f"a header that zlib refuses ({error}): copy or encode the file again") from None
