@@ -98,12 +98,17 @@ def split(n: int, train: float = 0.8, seed: int = 0) -> tuple[torch.Tensor, torc
     return order[:cut].sort().values, order[cut:].sort().values
 
 
-def augment(crop: int | None = None, flip: bool = True):
+def augment(crop: int | None = None, flip: bool = True, area: tuple[float, float] | None = None, colours: bool = False):
     """A function that crops each picture of a batch `(N, 3, H, W)` at its own random place and mirrors every other one.
 
-    For `training.fit(augment=...)`. Its random numbers are torch's global ones, which a checkpoint keeps.
+    With `area`, what is cut out is a square of a share of the picture between those two, brought to `crop` pixels; with `colours`,
+    every other picture has its channels exchanged. For `training.fit(augment=...)`; random numbers are torch's, which a checkpoint keeps.
     """
-    transform = v2.Compose([v2.RandomCrop(crop) if crop else v2.Identity(), v2.RandomHorizontalFlip(0.5 if flip else 0)])
+    cut = v2.RandomCrop(crop) if crop else v2.Identity()
+    if area:
+        cut = v2.RandomResizedCrop(crop, area, (1, 1), interpolation=v2.InterpolationMode.BICUBIC)
+    exchange = v2.RandomApply([v2.RandomChannelPermutation()]) if colours else v2.Identity()
+    transform = v2.Compose([cut, v2.RandomHorizontalFlip(0.5 if flip else 0), exchange])
     return lambda pictures: torch.stack([transform(picture) for picture in pictures])
 
 

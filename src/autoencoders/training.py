@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from autoencoders import losses
+from autoencoders.models import LearnedCodec
+
 
 def one_cycle(step: int, total: int, warmup: float = 0.15) -> float:
     """Share of the peak learning rate at `step` of `total`: straight up during `warmup`, then half a cosine to 0 (Smith 2018)."""
@@ -110,6 +113,17 @@ def fit(
         model.load_state_dict(run["best"])
     model.to(home, memory_format=torch.contiguous_format).eval()
     return history
+
+
+def fit_codec(model: LearnedCodec, pictures: torch.Tensor, *, lr: float = 1e-3, batch_size: int = 16, **options) -> dict:
+    """`fit` for a `LearnedCodec`: the PCA at its start is near a good place already and learns at a twentieth of the rate.
+
+    `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `augment` cropping them so.
+    """
+    slow = [*model.analysis_pca.parameters(), *model.synthesis_pca.parameters()]
+    fast = [p for p in model.parameters() if all(p is not q for q in slow)]
+    optimizer = torch.optim.Adam([{"params": slow, "lr": lr / 20}, {"params": fast, "lr": lr}])
+    return fit(model, losses.rate_distortion, pictures, batch_size=batch_size, optimizer=optimizer, clip=2.0, **options)
 
 
 def _enter(run: dict, entry: dict, means: dict, model: torch.nn.Module, patience: int | None) -> None:
