@@ -292,7 +292,7 @@ class LearnedCodec(nn.Module):
 
         latents = self.analysis(pictures)
         with torch.autocast(latents.device.type, enabled=False):
-            decoded = self.walk(latents, quality, visit)
+            decoded = self.walk(latents.to(self.context[0].own.weight), quality, visit).float()
         return self.synthesis(decoded, quality), bits
 
 
