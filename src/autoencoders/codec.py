@@ -199,7 +199,7 @@ def encode(picture: np.ndarray, quality: int = 5, model: LearnedCodec | None = N
     """
     model, level = _model(model), _level(model or shipped(), quality)
     height, width = _checked(picture)
-    _check_sizes([(width, height)])
+    check_sizes([(width, height)])
     writer = Writer()
     _write(model, level, picture, writer)
     return _seal(PICTURE, level, _number(width - 1) + _number(height - 1) + writer.finish(), model.identity)
@@ -222,8 +222,8 @@ def encode_all(
     rounded to; `model` then is one that `fit_codec` has trained. A name is that of a file, without folders. Raises ValueError.
     """
     names, sizes = list(pictures), [_checked(picture)[::-1] for picture in pictures.values()]
-    _check_names(names)
-    _check_sizes(sizes)
+    check_names(names)
+    check_sizes(sizes)
     weights = b"" if precision is None else pack(model, precision, decoder_only=True)
     analysis = model
     model = unpack(weights) if weights else _model(model)
@@ -268,8 +268,8 @@ def info(file: bytes, model: LearnedCodec | None = None) -> dict:
     try:
         if kind != PICTURE:
             names, sizes = json.loads(_loosen(head))
-            _check_names(names)
-        _check_sizes(sizes)
+            check_names(names)
+        check_sizes(sizes)
         if len(names) != len(sizes) or level >= len(model.log_gain):
             raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
     except (ValueError, TypeError, RecursionError) as error:
@@ -301,7 +301,7 @@ def _checked(picture: np.ndarray) -> tuple[int, int]:
     return picture.shape[:2]
 
 
-def _check_sizes(sizes: list) -> None:
+def check_sizes(sizes: list) -> None:
     """Refuse sizes (width, height) that no file holds: what is declared bounds what a decoder allocates."""
     total = 0
     for width, height in sizes:
@@ -315,7 +315,7 @@ def _check_sizes(sizes: list) -> None:
         raise ValueError(f"{total:,} pixels in {len(sizes)} pictures: expected at most {16 * MAX_PIXELS:,} in a file; make several files")
 
 
-def _check_names(names: list) -> None:
+def check_names(names: list) -> None:
     """Refuse names that are no plain file names, or not different: they become files in somebody's folder."""
     if not isinstance(names, list) or not names:
         raise ValueError("no list of names: expected one or more pictures")
