@@ -158,9 +158,11 @@ class LearnedCodec(nn.Module):
         super().__init__()
         self.arguments = {"groups": list(groups), "width": width, "post": post, "blocks": blocks, "context": context}
         self.arguments["lambdas"] = list(lambdas)
-        if min(*groups, width, post) < 1 or blocks < 0 or context < 2 or sum(groups) > 192 or not min(lambdas) > 0:
+        numbers = min(*groups, width, post, context // 2) >= 1 and max(width, post, context) <= 512 and 0 <= blocks <= 32
+        if not (numbers and 1 <= sum(groups) <= 192 and 1 <= len(lambdas) <= 8 and min(lambdas) > 0):
             raise ValueError(
-                f"{self.arguments}: expected numbers from 1 up (blocks 0, context 2), lambdas above 0, and at most 192 channels in all"
+                f"{self.arguments}: expected numbers from 1 (blocks 0, context 2) to 512 (blocks 32), at most 192 channels in all, "
+                "and one to eight lambdas above 0"
             )
         channels, act = sum(groups), nn.LeakyReLU(0.125)
         up = lambda inputs, outputs: (nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), act)  # noqa: E731
@@ -292,7 +294,7 @@ class LearnedCodec(nn.Module):
 
         latents = self.analysis(pictures)
         with torch.autocast(latents.device.type, enabled=False):
-            decoded = self.walk(latents.to(self.context[0].own.weight), quality, visit).float()
+            decoded = self.walk(latents.double() if self.fixed_point else latents, quality, visit).float()
         return self.synthesis(decoded, quality), bits
 
 
