@@ -116,7 +116,7 @@ class Residual(nn.Module):
         return x + self.second(leaky(self.first(x)))
 
 
-LAMBDAS = tuple(0.00035 * 1.6**level for level in range(8))
+LAMBDAS = tuple(0.0006 * 1.67**level for level in range(8))
 
 
 class Context(nn.Module):
@@ -186,7 +186,7 @@ class LearnedCodec(nn.Module):
             nn.Conv2d(post, 12, 3, padding=1), nn.PixelShuffle(2),  #  (N, 3, H, W)
         )  # fmt: skip
         self.context = nn.ModuleList(Context(sum(groups[:i]), group, context) for i, group in enumerate(groups))
-        gain = 0.5 * torch.tensor(lambdas).div(0.003).log2()  # half the step for a quarter of the error
+        gain = 0.5 * torch.tensor(lambdas).div(0.004).log2()  # half the step for a quarter of the error
         self.log_gain = nn.Parameter(gain[:, None].repeat(1, channels))
         for layer in (self.analysis_net[-1], self.post[-2], *(layer for part in self.context for layer in part.last)):
             nn.init.zeros_(layer.weight)
