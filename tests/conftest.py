@@ -1,6 +1,7 @@
 """What all tests share: no real data, results in a folder of their own, and a few synthetic pictures."""
 
 import os
+from contextlib import contextmanager
 
 os.environ["CI"] = "true"
 os.environ.pop("COURSE_DATA", None)
@@ -8,6 +9,9 @@ os.environ.pop("COURSE_DATA", None)
 import matplotlib as mpl
 import numpy as np
 import pytest
+import torch
+
+from autoencoders import codec, data, models
 
 mpl.use("Agg")
 
@@ -32,3 +36,36 @@ def own_results(tmp_path, monkeypatch):
     """Nothing that a unit test records reaches slides/."""
     if "test_bands" not in os.environ.get("PYTEST_CURRENT_TEST", ""):
         monkeypatch.setenv("COURSE_OUT", str(tmp_path / "results"))
+
+
+def small_codec(**arguments) -> models.LearnedCodec:
+    """A little codec in floating point in which every layer matters: untrained, from PCA, shaken."""
+    arguments = {"groups": (3, 5, 8), "width": 8, "post": 8, "blocks": 1, "context": 8} | arguments
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = models.LearnedCodec(**arguments).start_from_pca(data.to_float(np.stack([car(i) for i in range(8)])))
+        for name, parameter in model.named_parameters():
+            parameter.data += (0.003 if name.startswith("synthesis_pca") else 0.03) * torch.randn_like(parameter)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def coder() -> models.LearnedCodec:
+    """`small_codec` in fixed point, as the shipped one is."""
+    return codec.unpack(codec.pack(small_codec()))
+
+
+@contextmanager
+def walks():
+    """A list to which each `LearnedCodec.walk` of a tile adds what a decoder knows at its end."""
+    original, seen = models.LearnedCodec.walk, []
+
+    def walk(*arguments):
+        seen.append(original(*arguments))
+        return seen[-1]
+
+    models.LearnedCodec.walk = walk
+    try:
+        yield seen
+    finally:
+        models.LearnedCodec.walk = original

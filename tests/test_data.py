@@ -191,3 +191,29 @@ def test_augment_crops_each_picture_at_its_own_place():
 def test_bytes_and_floats_are_inverse(pictures):
     np.testing.assert_array_equal(data.to_bytes(data.to_float(pictures)), pictures)
     assert data.to_bytes(torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 3, 1, 1)).ravel().tolist() == [0, 128, 255]
+
+
+def test_augment_at_many_scales():
+    """Each picture is a ramp over its width, so a crop's slope tells how much of it was cut out."""
+    ramp = torch.linspace(0, 1, 64).expand(100, 3, 64, 64)
+    torch.manual_seed(0)
+    batch = data.augment(16, flip=False, area=(1 / 16, 0.25))(ramp)
+    assert batch.shape == (100, 3, 16, 16)
+    sides = (batch[:, 0, 8, 12] - batch[:, 0, 8, 4]) / 8 * 16  # share of the width
+    assert 0.2 < sides.min() < 0.3 and 0.4 < sides.max() < 0.55
+
+
+def test_augment_exchanges_colours():
+    pictures = torch.arange(3.0)[None, :, None, None].expand(300, 3, 4, 4)
+    torch.manual_seed(0)
+    batch = data.augment(None, flip=False, colours=True)(pictures)
+    orders = {tuple(picture[:, 0, 0].int().tolist()) for picture in batch}
+    assert len(orders) == 6 and all(set(order) == {0, 1, 2} for order in orders)
+    assert 0.4 < (batch == pictures).flatten(1).all(1).float().mean() < 0.75  # half, and a sixth of the others
+
+
+def test_read_without_a_size_keeps_every_pixel(tmp_path):
+    Image.fromarray(car(0, 37, 61)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(data.read(tmp_path / "a.png"), car(0, 37, 61))
+    Image.new("RGBA", (500, 300), (255, 0, 0, 128)).save(tmp_path / "b.png")
+    assert data.read(tmp_path / "b.png").shape == (300, 500, 3) and data.read(tmp_path / "b.png")[0, 0].tolist() == [255, 127, 127]

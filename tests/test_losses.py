@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
+from conftest import car, small_codec
 
-from autoencoders import losses
+from autoencoders import data, losses
 
 
 def test_mse_is_the_mean_over_all_values():
@@ -29,3 +30,38 @@ def test_cross_entropy_of_a_clueless_and_of_a_sure_model():
     sure = losses.cross_entropy(lambda x: 100 * torch.eye(4), (torch.zeros(4, 1), label))
     torch.testing.assert_close(sure["loss"], torch.tensor(0.0))
     torch.testing.assert_close(sure["accuracy"], torch.tensor(1.0))
+
+
+def pictures() -> torch.Tensor:
+    return data.to_float(torch.stack([torch.from_numpy(car(i, 32, 32)) for i in range(4)]).numpy())
+
+
+def test_rate_distortion_reaches_every_weight():
+    model = small_codec().train()
+    torch.manual_seed(0)
+    losses.rate_distortion(model, pictures())["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_rate_distortion_repeats_in_evaluation_and_not_in_training():
+    model = small_codec()
+    first, second = (losses.rate_distortion(model, pictures()) for _ in range(2))
+    assert first == second
+    assert len({losses.rate_distortion(model.train(), pictures())["loss"].item() for _ in range(3)}) == 3
+
+
+def test_rate_distortion_by_hand():
+    """One picture, one level: bits per pixel + lambda * squared grey levels, over the root of lambda / 0.002."""
+    model, x = small_codec(lambdas=(0.008,)), pictures()[:1]
+    decoded, bits = model(x, torch.tensor([0]))
+    rate, error = bits.item() / 32**2, 255**2 * (decoded - x).square().mean().item()
+    terms = losses.rate_distortion(model, x)
+    assert terms["bits_per_pixel"].item() == pytest.approx(rate) and terms["squared_error"].item() == pytest.approx(error)
+    assert terms["loss"].item() == pytest.approx((rate + 0.008 * error) / 2)
+
+
+def test_noise_costs_about_the_bits_that_rounding_does():
+    model, x = small_codec(lambdas=(0.02,)), pictures()
+    torch.manual_seed(0)
+    noisy = sum(losses.rate_distortion(model.train(), x)["bits_per_pixel"].item() for _ in range(10)) / 10
+    assert noisy == pytest.approx(losses.rate_distortion(model.eval(), x)["bits_per_pixel"].item(), rel=0.1)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import car, small_codec
 from torch import nn
 
 from autoencoders import data, losses, models, training
@@ -258,3 +259,57 @@ def test_history_has_no_holes():
     _, history = small()
     assert {len(v) for v in history.values() if isinstance(v, list)} == {3}
     assert all(math.isfinite(v) for values in history.values() if isinstance(values, list) for v in values)
+
+
+def cars(n: int = 4, size: int = 32) -> torch.Tensor:
+    return data.to_float(np.stack([car(i, size, size) for i in range(n)]))
+
+
+def test_fit_codec_learns_and_repeats():
+    def trained():
+        model = small_codec()
+        before = training.evaluate(model, losses.rate_distortion, cars())["loss"]
+        history = training.fit_codec(model, cars(), valid=cars(), epochs=40, batch_size=4, lr=4e-3, validate_every=10)
+        return hash(weights(model)), before, history
+
+    (first, before, history), (again, _, _) = trained(), trained()
+    assert first == again and history["valid_loss"][-1] < 0.9 * before
+    assert set(history) >= {"valid_bits_per_pixel", "valid_squared_error"}
+
+
+def test_fit_codec_is_slow_where_pca_is_near():
+    rates = []
+    model = small_codec()
+    step = torch.optim.Adam.step
+
+    def spy(self, *arguments, **options):
+        rates.append([(group["lr"], len(group["params"])) for group in self.param_groups])
+        return step(self, *arguments, **options)
+
+    torch.optim.Adam.step = spy
+    try:
+        training.fit_codec(model, cars(), lr=2e-3, epochs=1, schedule=training.constant)
+    finally:
+        torch.optim.Adam.step = step
+    assert rates == [[(1e-4, 4), (2e-3, len(list(model.parameters())) - 4)]]
+
+
+def test_fit_codec_interrupted_and_resumed_is_the_same(tmp_path, monkeypatch):
+    def trained(**options):
+        model = small_codec()
+        training.fit_codec(model, cars(4, 48), epochs=3, batch_size=2, augment=data.augment(32), save_seconds=-1, **options)
+        return weights(model)
+
+    whole, loss, calls = trained(), losses.rate_distortion, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return loss(*arguments)
+
+    monkeypatch.setattr(losses, "rate_distortion", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(checkpoint=tmp_path / "c.pt")
+    torch.rand(3)
+    assert trained(checkpoint=tmp_path / "c.pt") == whole

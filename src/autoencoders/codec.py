@@ -27,7 +27,7 @@ VERSION = 1
 PICTURE, COLLECTION, ARCHIVE, WEIGHTS = range(4)
 MAX_PIXELS = 4096 * 4096  # of one picture, sides rounded up to multiples of 8; sixteen times as many in one file
 MAX_WEIGHTS = 2**22
-MAX_LIST = 2**22  # bytes of the names and sizes of a file, before zlib
+MAX_LIST = 2**23  # bytes of the names and sizes of a file, before zlib
 TILE, HALO = 64, 8  # latent places, of 8x8 pixels each: what is decoded and developed at once, and what the networks see around it
 WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
 
@@ -270,6 +270,7 @@ def info(file: bytes, model: LearnedCodec | None = None) -> dict:
             names, sizes = json.loads(_loosen(head))
             check_names(names)
         check_sizes(sizes)
+        sizes = [tuple(size) for size in sizes]
         if len(names) != len(sizes) or level >= len(model.log_gain):
             raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
     except (ValueError, TypeError, RecursionError) as error:
@@ -317,15 +318,14 @@ def check_sizes(sizes: list) -> None:
 
 def check_names(names: list) -> None:
     """Refuse names that are no plain file names, or not different: they become files in somebody's folder."""
-    if not isinstance(names, list) or not names:
-        raise ValueError("no list of names: expected one or more pictures")
+    if not isinstance(names, list) or not 1 <= len(names) <= 10_000:
+        raise ValueError(f"{len(names)} names: expected a list of 1 to 10,000 pictures; make several files")
     for name in names:
-        if not isinstance(name, str) or name in ("", ".", "..") or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        plain = isinstance(name, str) and name not in ("", ".", "..") and len(name.encode(errors="replace")) < 256
+        if not plain or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in name):
             raise ValueError(f"the name {name!r}: expected that of a file, without folders and control characters; rename it")
     if len(set(names)) < len(names):
         raise ValueError(f"the name {Counter(names).most_common(1)[0][0]!r} twice: expected different ones; rename a picture")
-    if sum(len(name) + 40 for name in names) > MAX_LIST // 4:
-        raise ValueError(f"{len(names)} names: too long together for one file; make several files")
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], tuple[slice, slice]]]:
