@@ -128,7 +128,8 @@ def idx_fault(path: Path) -> str:
         return "missing"
     dimensions = 3 if "idx3" in path.name else 1
     with path.open("rb") as file:
-        header = np.frombuffer(file.read(4 + 4 * dimensions), ">i4")
+        start = file.read(4 + 4 * dimensions)
+    header = np.frombuffer(start[: len(start) // 4 * 4], ">i4")
     if len(header) < 1 + dimensions or header[0] != 0x800 + dimensions or tuple(header[2:]) not in ((), (28, 28)):
         return "not an idx file of 28x28 pictures" if dimensions == 3 else "not an idx file of labels"
     expected, size = 4 + 4 * dimensions + int(header[1:].prod(dtype=np.int64)), path.stat().st_size

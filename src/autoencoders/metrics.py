@@ -58,7 +58,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
         raise ValueError(f"{right=}, {n=}: expected a number of right answers from 0 to n, and n of at least 1")
     share, z = right / n, 1.959964
     middle, half = share + z * z / (2 * n), z * ((share * (1 - share) + z * z / (4 * n)) / n) ** 0.5
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
 
 
 def bits_per_pixel(size: int, height: int, width: int) -> float:

@@ -105,30 +105,32 @@ class DenseDenoiser(nn.Module):
 
 
 class ConvDenoiser(nn.Module):
-    """Convolutional denoiser, `(N, channels, H, W)` to the same, H and W multiples of 4: a small U-Net (Ronneberger et al. 2015).
+    """Convolutional denoiser, `(N, channels, H, W)` to the same: a small U-Net (Ronneberger et al. 2015).
 
-    The decoder sees the encoder's first map again, so that edges need not pass through the coarse one. Raises ValueError.
+    Sides must be multiples of 2 to the power of `levels`; `width` is the number of channels of the finest map, doubled from level
+    to level. The decoder sees each of the encoder's maps again, so that edges need not pass through the coarsest. Raises ValueError.
     """
 
-    def __init__(self, channels: int = 1, width: int = 32, depth: int = 1):
+    def __init__(self, channels: int = 1, width: int = 32, levels: int = 2):
         super().__init__()
-        _positive(channels=channels, width=width, depth=depth)
-        self.arguments = {"channels": channels, "width": width, "depth": depth}
-        body = [layer for _ in range(depth) for layer in (nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.GELU())]
-        self.first = conv(channels, width, 5)  #                                      (N, 32, H/2, W/2)
-        self.encoder = nn.Sequential(conv(width, 2 * width), *body)  #                (N, 64, H/4, W/4)
-        self.decoder = deconv(2 * width, width)  #                                    (N, 32, H/2, W/2)
-        self.last = nn.Sequential(
-            nn.Conv2d(2 * width, width, 3, padding=1),
-            nn.GELU(),  #                                                             (N, 32, H/2, W/2)
-            nn.Conv2d(width, 4 * channels, 3, padding=1),
-            nn.PixelShuffle(2),  #                                                    (N, channels, H, W)
-        )
+        _positive(channels=channels, width=width, levels=levels)
+        self.arguments = {"channels": channels, "width": width, "levels": levels}
+        widths = [width * 2**i for i in range(levels)]
+        first = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1), nn.GELU())
+        self.encoder = nn.ModuleList([first, *(conv(a, b) for a, b in pairwise(widths))])  # (N, 32, H/2, W/2), (N, 64, H/4, W/4)
+        self.decoder = nn.ModuleList([deconv(b, a) for a, b in pairwise(widths)])  # (N, 64, H/4, W/4) -> (N, 32, H/2, W/2)
+        self.merge = nn.ModuleList([nn.Sequential(nn.Conv2d(2 * a, a, 3, padding=1), nn.GELU()) for a in widths[:-1]])
+        self.last = nn.Sequential(nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2))  # (N, channels, H, W)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        _shape(x, self.arguments["channels"], 4)
-        fine = self.first(x)
-        return self.last(torch.cat([fine, self.decoder(self.encoder(fine))], 1)).float().sigmoid()
+        _shape(x, self.arguments["channels"], 2 ** self.arguments["levels"])
+        maps = [self.encoder[0](x)]
+        for layer in self.encoder[1:]:
+            maps.append(layer(maps[-1]))
+        y = maps.pop()
+        for up, merge in zip(reversed(self.decoder), reversed(self.merge), strict=True):
+            y = merge(torch.cat([maps.pop(), up(y)], 1))
+        return self.last(y).float().sigmoid()
 
 
 class DenseClassifier(nn.Module):
