@@ -65,6 +65,15 @@ def test_a_wrong_checksum_is_an_error(mirror, tmp_path):
         download.download("mnist", tmp_path / "data")
 
 
+def test_what_arrived_is_read_before_it_is_called_complete(mirror, tmp_path, monkeypatch):
+    packed = gzip.compress(idx_files()["t10k-labels-idx1-ubyte"][:-1])
+    (mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(packed)
+    resources = [*download.MNIST.resources[:3], ("t10k-labels-idx1-ubyte.gz", hashlib.md5(packed).hexdigest())]
+    monkeypatch.setattr(download.MNIST, "resources", resources)
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte \(27 bytes, expected 28\)"):
+        download.download("mnist", tmp_path / "data")
+
+
 def test_without_a_network_the_command_says_what_to_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(download.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     assert __main__.main(["download", "mnist", "--to", str(tmp_path / "data")]) == 1
