@@ -69,3 +69,13 @@ def walks():
         yield seen
     finally:
         models.LearnedCodec.walk = original
+
+
+def idx_files(train: int = 30, unseen: int = 20) -> dict[str, bytes]:
+    """The four files of a tiny MNIST: header (big-endian), then bytes; each label three times, twice among the unseen."""
+    random, files = np.random.default_rng(0), {}
+    for part, n in (("train", train), ("t10k", unseen)):
+        header = np.array([0x803, n, 28, 28], ">i4").tobytes()
+        files[f"{part}-images-idx3-ubyte"] = header + random.integers(0, 256, n * 784, np.uint8).tobytes()
+        files[f"{part}-labels-idx1-ubyte"] = np.array([0x801, n], ">i4").tobytes() + bytes(i % 10 for i in range(n))
+    return files

@@ -217,3 +217,31 @@ def test_read_without_a_size_keeps_every_pixel(tmp_path):
     np.testing.assert_array_equal(data.read(tmp_path / "a.png"), car(0, 37, 61))
     Image.new("RGBA", (500, 300), (255, 0, 0, 128)).save(tmp_path / "b.png")
     assert data.read(tmp_path / "b.png").shape == (300, 500, 3) and data.read(tmp_path / "b.png")[0, 0].tolist() == [255, 127, 127]
+
+
+def test_digits_are_the_bundled_ones_in_mnists_shape():
+    pictures, labels, train, unseen = data.digits()
+    assert pictures.shape == (1797, 1, 28, 28) and pictures.dtype == torch.float32
+    assert pictures.min() == 0 and 0.95 < pictures.max() <= 1
+    assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(1797)) and len(unseen) == 360
+    assert data.source("MNIST") == "scikit-learn's digits"
+    corners = pictures[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
+    assert corners.median() == 0 and pictures.mean((0, 1))[10:18, 10:18].mean() > 0.3  # ink in the middle, on black
+    assert labels[0] == 0 and labels[1] == 1
+
+
+def test_split_with_labels_is_balanced():
+    labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
+    train, unseen = data.split(100, 0.8, labels=labels)
+    assert torch.bincount(labels[unseen]).tolist() == [10, 6, 4]
+    assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(100)) and train.tolist() == sorted(train.tolist())
+    torch.testing.assert_close(data.split(100, 0.8, labels=labels)[1], unseen)
+    assert data.split(100, 0.8, seed=1, labels=labels)[1].tolist() != unseen.tolist()
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(9, dtype=int), torch.zeros(10), torch.arange(10)])
+def test_split_needs_a_label_for_each_picture(labels):
+    with pytest.raises(
+        ValueError, match=r"n=10, labels \(\d+,\), torch.*: expected a whole number for each of the n pictures, each at least"
+    ):
+        data.split(10, labels=labels)

@@ -65,3 +65,29 @@ def test_noise_costs_about_the_bits_that_rounding_does():
     torch.manual_seed(0)
     noisy = sum(losses.rate_distortion(model.train(), x)["bits_per_pixel"].item() for _ in range(10)) / 10
     assert noisy == pytest.approx(losses.rate_distortion(model.eval(), x)["bits_per_pixel"].item(), rel=0.1)
+
+
+def test_binary_cross_entropy_of_the_closed_form():
+    target = torch.tensor([[0.0, 1.0, 0.3]])
+    expected = -(math.log(0.8) + math.log(0.2) + 0.3 * math.log(0.2) + 0.7 * math.log(0.8)) / 3
+    torch.testing.assert_close(losses.binary_cross_entropy(lambda x: torch.full_like(x, 0.2), target)["loss"], torch.tensor(expected))
+
+
+def test_binary_cross_entropy_is_least_at_the_target():
+    x, target = torch.zeros(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+    best = losses.binary_cross_entropy(lambda x: target, (x, target))["loss"]
+    assert all(losses.binary_cross_entropy(lambda x, d=d: (target + d).clamp(0, 1), (x, target))["loss"] > best for d in (-0.1, 0.1))
+
+
+def test_binary_cross_entropy_under_bfloat16():
+    x = torch.rand(2, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = losses.binary_cross_entropy(torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Sigmoid()), x)["loss"]
+    assert loss.dtype == torch.float32
+
+
+def test_binary_cross_entropy_errors():
+    with pytest.raises(ValueError, match=r"the model returns \(4, 1\) for a target \(4,\): expected equal"):
+        losses.binary_cross_entropy(lambda x: x[:, None], torch.ones(4))
+    with pytest.raises(ValueError, match=r"a target from 0 to 255: expected values in \[0, 1\]"):
+        losses.binary_cross_entropy(lambda x: x / 255, torch.tensor([0.0, 255.0]))

@@ -96,3 +96,22 @@ def test_png_loses_nothing(pictures):
 def test_codec_errors(pictures, codec, quality):
     with pytest.raises(ValueError, match=f"codec='{codec}', quality={quality}: expected one of PNG, JPEG"):
         metrics.pillow(pictures[0], codec, quality)
+
+
+def test_wilson_is_the_root_of_its_equation():
+    """The ends are the shares p from which the observed one is 1.96 standard deviations of p away."""
+    for right, n in ((350, 360), (0, 20), (20, 20), (5, 10)):
+        for p in metrics.wilson(right, n):
+            assert 0 <= p <= 1
+            np.testing.assert_allclose((right / n - p) ** 2, 1.959964**2 * p * (1 - p) / n, atol=1e-12)
+    low, high = metrics.wilson(350, 360)
+    assert low < 350 / 360 < high
+    wide, narrow = metrics.wilson(35, 36), metrics.wilson(3500, 3600)
+    assert wide[0] < low < narrow[0] and narrow[1] < high < wide[1]
+
+
+def test_wilson_errors():
+    with pytest.raises(ValueError, match="right=5, n=4: expected a number of right answers from 0 to n"):
+        metrics.wilson(5, 4)
+    with pytest.raises(ValueError, match="n=0"):
+        metrics.wilson(0, 0)

@@ -183,3 +183,71 @@ def test_snap(coder, value, expected):
 def test_learned_codec_errors(arguments):
     with pytest.raises(ValueError, match="expected numbers from 1 .* at most 192 channels in all, and one to eight lambdas"):
         models.LearnedCodec(**arguments)
+
+
+DENOISERS = [models.DenseDenoiser(), models.ConvDenoiser(1, 8), models.ConvDenoiser(3, 4, 3)]
+
+
+@pytest.mark.parametrize("model", DENOISERS, ids=["dense", "conv", "colour"])
+def test_denoisers_return_pictures_and_every_weight_gets_a_gradient(model):
+    x = torch.rand(2, 3, 64, 40) if model.arguments.get("channels") == 3 else torch.rand(2, 1, 28, 28)
+    y = model(x)
+    assert y.shape == x.shape and y.min() >= 0 and y.max() <= 1
+    losses.binary_cross_entropy(model, x)["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_the_reference_sizes():
+    assert models.parameters(models.DenseDenoiser()) == 784 * 64 + 64 + 64 * 784 + 784
+    assert models.parameters(models.DenseClassifier()) == 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10
+    assert models.DenseDenoiser().encoder(torch.rand(3, 1, 28, 28)).shape == (3, 64)
+
+
+@pytest.mark.parametrize("model", [models.DenseClassifier(classes=7), models.ConvClassifier(4, 7)])
+def test_classifiers_learn_one_batch(model):
+    torch.manual_seed(0)
+    x, label = torch.rand(14, 1, 28, 28), torch.arange(14) % 7
+    assert model(x).shape == (14, 7)
+    history = training.fit(model, losses.cross_entropy, (x, label), epochs=150, lr=3e-3)
+    assert history["train_accuracy"][-1] == 1
+
+
+def test_the_composite_is_one_after_the_other():
+    denoiser, classifier = models.DenseDenoiser(), models.DenseClassifier()
+    both, x = models.DenoiseAndClassify(denoiser, classifier), torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(both(x), classifier(denoiser(x)))
+    assert models.parameters(both) == models.parameters(denoiser) + models.parameters(classifier)
+
+
+def test_a_sure_denoiser_still_learns_in_bfloat16():
+    """In bfloat16 a sigmoid of 9 is 1, and the gradient of what is wrong there would be 0."""
+    model = models.DenseDenoiser()
+    with torch.no_grad():
+        model.decoder[0].bias.fill_(9)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses.binary_cross_entropy(model, torch.zeros(1, 1, 28, 28))["loss"].backward()
+    torch.testing.assert_close(model.decoder[0].bias.grad.sum(), torch.tensor(1.0), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "model,shape,wanted",
+    [
+        (models.DenseDenoiser(), (1, 28, 28), r"\(N, 1, 28, 28\); add \[None\]"),
+        (models.DenseDenoiser(), (1, 1, 32, 32), r"\(N, 1, 28, 28\)"),
+        (models.ConvDenoiser(3, 4, 3), (1, 3, 28, 28), r"\(N, 3, H, W\), H and W multiples of 8"),
+        (models.ConvDenoiser(3, 4), (1, 1, 28, 28), r"\(N, 3, H, W\)"),
+        (models.DenseClassifier(), (1, 3, 28, 28), r"\(N, 1, 28, 28\)"),
+        (models.ConvClassifier(), (28, 28), r"\(N, 1, H, W\)"),
+    ],
+)
+def test_wrong_shapes(model, shape, wanted):
+    with pytest.raises(ValueError, match=f"a batch of shape .*: expected {wanted}"):
+        model(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: models.DenseDenoiser(hidden=0), lambda: models.ConvDenoiser(width=0), lambda: models.ConvClassifier(0)]
+)
+def test_sizes_of_nothing(make):
+    with pytest.raises(ValueError, match="=0: expected at least 1"):
+        make()

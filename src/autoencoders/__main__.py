@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from autoencoders import codec, data, training
+from autoencoders import codec, data, download, training
 from autoencoders.models import LearnedCodec
 
 # The model of an archive is in its file, so it is small; its one level of quality is how long it was told to care for errors.
@@ -132,6 +132,18 @@ def run_train(arguments) -> None:
     print(f"{arguments.out}: {len(file):,} bytes; {about}")
 
 
+def add_download(commands) -> None:
+    command = commands.add_parser("download", help="fetch MNIST or Fashion-MNIST for COURSE_DATA=FOLDER")
+    command.add_argument("names", nargs="+", choices=sorted(download.SETS), metavar="NAME", help=" or ".join(download.SETS))
+    command.add_argument("--to", default="data", metavar="FOLDER", help="where to put them (default: %(default)s)")
+    command.set_defaults(run=run_download)
+
+
+def run_download(arguments) -> None:
+    for name in arguments.names:
+        print(f"{name}: complete in {download.download(name, arguments.to)}")
+
+
 def _checkpoint(out: Path) -> Path:
     return out.with_name(out.name + ".checkpoint")
 
@@ -187,7 +199,7 @@ def _collect(parts, count: int) -> bytes:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m autoencoders", description="Tools around the course's notebooks.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_encode, add_decode, add_info, add_train):
+    for add in (add_encode, add_decode, add_info, add_train, add_download):
         add(commands)
     arguments = parser.parse_args(argv)
     try:

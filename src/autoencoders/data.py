@@ -1,4 +1,4 @@
-"""Pictures from a folder, as tensors `(N, 3, H, W)`, float32 in [0, 1]: reading, splitting, augmenting."""
+"""Pictures as tensors `(N, C, H, W)`, float32 in [0, 1], from a folder or from MNIST's files: reading, splitting, augmenting."""
 
 import os
 import warnings
@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch.nn import functional as F
+from torchvision import datasets
 from torchvision.transforms import v2
 
 ROOT = Path(__file__).resolve().parents[2]
 # HEIC is listed although Pillow cannot read it: a telephone's photograph shall be named in an error, not skipped.
 SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".heic", ".heif"}
 MAX_PIXELS = 90_000_000
+SAMPLES = {"cars": "cars_sample", "MNIST": "scikit-learn's digits"}
+IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 def real_data() -> Path | None:
@@ -26,7 +32,7 @@ def real_data() -> Path | None:
 
 def source(name: str = "cars") -> str:
     """Which data set a number comes from, as the words that every notebook shows first."""
-    return f"COURSE_DATA/{name}" if real_data() else f"{name}_sample"
+    return f"COURSE_DATA/{name}" if real_data() else SAMPLES[name]
 
 
 def cars(size: int = 128, folder: str | Path | None = None, limit: int | None = 100) -> tuple[torch.Tensor, list[str]]:
@@ -90,11 +96,64 @@ def _rgb(image: Image.Image, factor: int) -> Image.Image:
     return image.reduce(factor).convert("RGB")
 
 
-def split(n: int, train: float = 0.8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Handwritten digits: pictures `(N, 1, 28, 28)`, float32 in [0, 1], their labels `(N,)`, numbers of training and of unseen ones.
+
+    By default scikit-learn's 1,797, of 8x8 pixels and 17 greys, brought to 28x28; a fifth is unseen. With `COURSE_DATA` it is
+    MNIST (LeCun et al. 1998) and its own split, from `$COURSE_DATA/MNIST/raw/`. Raises ValueError.
+    """
+    if real_data():
+        return idx("MNIST", real_data())
+    bundled = load_digits()
+    pictures = torch.from_numpy(bundled.images).float()[:, None] / 16
+    pictures = F.interpolate(pictures, size=28, mode="bicubic").clamp(0, 1)
+    labels = torch.from_numpy(bundled.target).long()
+    return pictures, labels, *split(len(labels), labels=labels)
+
+
+def idx(name: str, folder: str | Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """ "MNIST" or "FashionMNIST" from `folder/<name>/raw/`, as `digits` returns it. Raises ValueError that names all bad files."""
+    raw = Path(folder) / name / "raw"
+    if bad := [f"{file} ({fault})" for file in IDX if (fault := idx_fault(raw / file))]:
+        command = f"python -m autoencoders download {'mnist' if name == 'MNIST' else 'fashion-mnist'} --to {folder}"
+        raise ValueError(
+            f"{len(bad)} of 4 files in {str(raw)!r} cannot be read: {'; '.join(bad)}. Put whole ones there, or run `{command}`"
+        )
+    parts = [getattr(datasets, name)(folder, train=train) for train in (True, False)]
+    if wrong := [f"{len(part.data)} pictures, {len(part.targets)} labels" for part in parts if len(part.data) != len(part.targets)]:
+        raise ValueError(f"{'; '.join(wrong)} in {str(raw)!r}: expected one label a picture; put files of one data set there")
+    pictures, labels = torch.cat([part.data for part in parts]), torch.cat([part.targets for part in parts])
+    return pictures[:, None].float() / 255, labels, *torch.arange(len(labels)).split([len(part.data) for part in parts])
+
+
+def idx_fault(path: Path) -> str:
+    """What is wrong with an uncompressed file of bytes in MNIST's idx format, or "" where its length is what its header says."""
+    if not path.is_file():
+        return "missing"
+    dimensions = 3 if "idx3" in path.name else 1
+    with path.open("rb") as file:
+        start = file.read(4 + 4 * dimensions)
+    header = np.frombuffer(start[: len(start) // 4 * 4], ">i4")
+    if len(header) < 1 + dimensions or header[0] != 0x800 + dimensions or tuple(header[2:]) not in ((), (28, 28)):
+        return "not an idx file of 28x28 pictures" if dimensions == 3 else "not an idx file of labels"
+    expected, size = 4 + 4 * dimensions + int(header[1:].prod(dtype=np.int64)), path.stat().st_size
+    return "" if size == expected else f"{size:,} bytes, expected {expected:,}"
+
+
+def split(n: int, train: float = 0.8, seed: int = 0, labels: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Split the numbers 0 to n - 1 into training and unseen ones, each sorted: the same for the same `n` and `seed`.
 
-    Raises ValueError where a side would be empty.
+    With `labels` `(n,)` each label has the same share on both sides. Raises ValueError where a side would be empty or lack a label.
     """
+    if labels is not None:
+        counts = torch.bincount(labels) if labels.shape == (n,) and not labels.is_floating_point() else torch.zeros(1)
+        if counts[counts > 0].numel() == 0 or counts[counts > 0].min() < 2:
+            what = f"n={n}, labels {tuple(labels.shape)}, {labels.dtype}"
+            raise ValueError(
+                f"{what}: expected a whole number for each of the n pictures, each at least twice; pass the labels of all pictures"
+            )
+        parts = train_test_split(np.arange(n), train_size=train, random_state=seed, stratify=labels.numpy())
+        return tuple(torch.from_numpy(np.sort(part)) for part in parts)
     cut = round(n * train)
     if not 0 < cut < n:
         raise ValueError(f"n={n}, train={train}: expected at least one picture on either side; give more pictures or another share")

@@ -16,6 +16,22 @@ def mse(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     return {"loss": F.mse_loss(y.float(), target.float())}
 
 
+def binary_cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
+    """Binary cross-entropy over all values of a batch, in nats a value: how surprised a model's greys are by the target's.
+
+    `batch` as for `mse`, values of model and target in [0, 1]. Behind a sigmoid its gradient does not fade where the model is
+    sure and wrong, as that of the squared error does. Raises ValueError.
+    """
+    x, target = batch if isinstance(batch, tuple) else (batch, batch)
+    y = model(x)
+    if y.shape != target.shape:
+        raise ValueError(f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal")
+    if target.min() < 0 or target.max() > 1:
+        raise ValueError(f"a target from {target.min():.3g} to {target.max():.3g}: expected values in [0, 1]; divide bytes by 255")
+    with torch.autocast(x.device.type, enabled=False):
+        return {"loss": F.binary_cross_entropy(y.float(), target.float())}
+
+
 def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     """Cross-entropy of `(input, label)`, in nats, averaged over the batch, and beside it the share of right answers."""
     x, label = batch

@@ -64,6 +64,15 @@ def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
     return pair[0], pair[1]
 
 
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share of `right` in `n`, from 0 to 1 (Wilson 1927). Raises ValueError."""
+    if not 0 <= right <= n or n < 1:
+        raise ValueError(f"{right=}, {n=}: expected a number of right answers from 0 to n, and n of at least 1")
+    share, z = right / n, 1.959964
+    middle, half = share + z * z / (2 * n), z * ((share * (1 - share) + z * z / (4 * n)) / n) ** 0.5
+    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
+
+
 def bits_per_pixel(size: int, height: int, width: int) -> float:
     """Bits that a file of `size` bytes spends on each of its `height * width` pixels."""
     return 8 * size / (height * width)

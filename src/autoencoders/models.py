@@ -1,4 +1,4 @@
-"""Autoencoders for square colour pictures: an encoder to a latent, a decoder back. In [0, 1] in and out."""
+"""Autoencoders and denoisers for square pictures, an encoder to a latent and a decoder back, and classifiers. In [0, 1] in and out."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -85,6 +85,115 @@ class ConvAutoencoder(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.encoder(x))
+
+
+class DenseDenoiser(nn.Module):
+    """Fully connected denoising autoencoder for grey pictures `(N, 1, size, size)`: 784-64-784, a sigmoid last (Vincent et al. 2008).
+
+    Raises ValueError.
+    """
+
+    def __init__(self, size: int = 28, hidden: int = 64):
+        super().__init__()
+        _positive(size=size, hidden=hidden)
+        self.arguments = {"size": size, "hidden": hidden}
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, hidden), nn.ReLU())  # (N, 64)
+        self.decoder = nn.Sequential(nn.Linear(hidden, size * size), nn.Unflatten(1, (1, size, size)))  # (N, 1, 28, 28)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _shape(x, 1, 1, self.arguments["size"])
+        return self.decoder(self.encoder(x)).float().sigmoid()  # in bfloat16 it would round to 0 or 1, where the gradient ends
+
+
+class ConvDenoiser(nn.Module):
+    """Convolutional denoiser, `(N, channels, H, W)` to the same: a small U-Net (Ronneberger et al. 2015).
+
+    Sides must be multiples of 2 to the power of `levels`; `width` is the number of channels of the finest map, doubled from level
+    to level. The decoder sees each of the encoder's maps again, so that edges need not pass through the coarsest. Raises ValueError.
+    """
+
+    def __init__(self, channels: int = 1, width: int = 32, levels: int = 2):
+        super().__init__()
+        _positive(channels=channels, width=width, levels=levels)
+        self.arguments = {"channels": channels, "width": width, "levels": levels}
+        widths = [width * 2**i for i in range(levels)]
+        first = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1), nn.GELU())
+        self.encoder = nn.ModuleList([first, *(conv(a, b) for a, b in pairwise(widths))])  # (N, 32, H/2, W/2), (N, 64, H/4, W/4)
+        self.decoder = nn.ModuleList([deconv(b, a) for a, b in pairwise(widths)])  # (N, 64, H/4, W/4) -> (N, 32, H/2, W/2)
+        self.merge = nn.ModuleList([nn.Sequential(nn.Conv2d(2 * a, a, 3, padding=1), nn.GELU()) for a in widths[:-1]])
+        self.last = nn.Sequential(nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2))  # (N, channels, H, W)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _shape(x, self.arguments["channels"], 2 ** self.arguments["levels"])
+        maps = [self.encoder[0](x)]
+        for layer in self.encoder[1:]:
+            maps.append(layer(maps[-1]))
+        y = maps.pop()
+        for up, merge in zip(reversed(self.decoder), reversed(self.merge), strict=True):
+            y = merge(torch.cat([maps.pop(), up(y)], 1))
+        return self.last(y).float().sigmoid()
+
+
+class DenseClassifier(nn.Module):
+    """Fully connected classifier of grey pictures `(N, 1, size, size)`: 784-256-256-10, logits `(N, classes)`. Raises ValueError."""
+
+    def __init__(self, size: int = 28, hidden: int = 256, classes: int = 10):
+        super().__init__()
+        _positive(size=size, hidden=hidden, classes=classes)
+        self.arguments = {"size": size, "hidden": hidden, "classes": classes}
+        sizes = [size * size, hidden, hidden]
+        layers = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
+        self.layers = nn.Sequential(nn.Flatten(), *layers, nn.Linear(hidden, classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _shape(x, 1, 1, self.arguments["size"])
+        return self.layers(x)
+
+
+class ConvClassifier(nn.Module):
+    """Small convolutional classifier of grey pictures `(N, 1, H, W)`, at least 4x4: logits `(N, classes)`. Raises ValueError."""
+
+    def __init__(self, width: int = 16, classes: int = 10):
+        super().__init__()
+        _positive(width=width, classes=classes)
+        self.arguments = {"width": width, "classes": classes}
+        self.layers = nn.Sequential(
+            conv(1, width, 5),  #                         (N, 16, 14, 14), written for 28x28
+            conv(width, 2 * width),  #                    (N, 32, 7, 7)
+            nn.Conv2d(2 * width, 4 * width, 3, padding=1),
+            nn.GELU(),  #                                 (N, 64, 7, 7)
+            nn.AdaptiveMaxPool2d(2),  #                   (N, 64, 2, 2)
+            nn.Flatten(),
+            nn.Linear(16 * width, classes),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        _shape(x, 1, 1)
+        return self.layers(x)
+
+
+class DenoiseAndClassify(nn.Module):
+    """A denoiser and a classifier as one model: noisy pictures in, logits `(N, classes)` out."""
+
+    def __init__(self, denoiser: nn.Module, classifier: nn.Module):
+        super().__init__()
+        self.denoiser, self.classifier = denoiser, classifier
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.denoiser(x))
+
+
+def _positive(**numbers: int) -> None:
+    if bad := ", ".join(f"{name}={number}" for name, number in numbers.items() if number < 1):
+        raise ValueError(f"{bad}: expected at least 1")
+
+
+def _shape(x: torch.Tensor, channels: int, multiple: int, size: int | None = None) -> None:
+    """Raise ValueError unless `x` is `(N, channels, H, W)` with sides that `multiple` divides, or that are `size`."""
+    sides = tuple(x.shape[2:])
+    if x.dim() != 4 or x.shape[1] != channels or any(side % multiple for side in sides) or (size and sides != (size, size)):
+        wanted = f"(N, {channels}, {size}, {size})" if size else f"(N, {channels}, H, W), H and W multiples of {multiple}"
+        raise ValueError(f"a batch of shape {tuple(x.shape)}: expected {wanted}; add [None] for a single picture, or crop")
 
 
 def check(size: int, latent: int) -> None:

@@ -1,0 +1,31 @@
+"""MNIST and Fashion-MNIST from torchvision's mirrors: checksums compared, whole files kept, damaged ones fetched again."""
+
+from pathlib import Path
+
+from torchvision.datasets import MNIST, FashionMNIST
+
+from autoencoders import data
+
+SETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
+
+
+def download(name: str, folder: str | Path) -> Path:
+    """Fetch a data set of `SETS` into `folder`, where `COURSE_DATA=folder` finds it, and return the folder of its files.
+
+    Calling again fetches only what is missing or damaged. Raises ValueError, also where there is no network.
+    """
+    if name not in SETS:
+        raise ValueError(f"name={name!r}: expected one of {', '.join(SETS)}")
+    kind, raw = SETS[name], Path(folder) / SETS[name].__name__ / "raw"
+    for file in data.IDX:
+        if (raw / file).exists() and data.idx_fault(raw / file):
+            (raw / file).unlink()  # torchvision takes a file that exists for a whole one
+    try:
+        kind(folder, download=True)
+    except (RuntimeError, OSError, EOFError) as error:  # no network, a wrong checksum, a full disk, an archive cut short
+        files = ", ".join(f"{file}.gz" for file in data.IDX)
+        hint = f"get {files} from {kind.mirrors[0]} on a machine with a network, put them into {str(raw)!r}, and run this again"
+        reason = " ".join(str(error).split())
+        raise ValueError(f"cannot download {name} ({reason}): expected a network connection. Run this again to go on, or {hint}") from None
+    data.idx(kind.__name__, folder)
+    return raw
