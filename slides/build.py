@@ -13,11 +13,13 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pypandoc
 import yaml
 from pptx import Presentation
 from pptx.oxml import parse_xml
+from pptx.oxml.ns import nsdecls
 from pptx.util import Inches
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +31,8 @@ PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.S)
 EXPRESSION = re.compile(r"([a-z_][a-z0-9_.]*)((?:\s*/\s*[a-z0-9_.]+)*)(?:\|(n|unit|split|data))?(?::(\S+))?")
 CHOICE = re.compile(r"([a-z_][a-z0-9_.]*) *([<>]) *(-?[\d.]+) *\?(.*?) : (.*)", re.S)
 CLAIM = re.compile(r"\s*([a-z_][a-z0-9_.]*) *([<>]) *(\S+)\s*")
-HEADING = re.compile(r"^(##?) +(.*?)(?: *\{(.*)\})? *$", re.M)
+HEADING = re.compile(r"^(##?) +(.*?)(?: *\{((?:\w+=\"[^\"]*\" *)+)\})? *$", re.M)
+UNIT = re.compile(r"(\d\**) (?=\**(?:dB|kB|%|bytes)\b|%)")
 NOTES = re.compile(r"^::: *notes *\n(.*?)^::: *$\n?", re.S | re.M)
 FIGURE = re.compile(r"^!\[(.*?)\]\(figures/([^)\s]+)\)(?:\{alt=\"(.*?)\"\})? *$", re.M)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
@@ -113,7 +116,8 @@ class Filler:
         result = self.results[name]
         if result["data"] not in self.accepted:
             raise DeckError(
-                f"{self.where}: {placeholder} is a number of {result['data']!r}, but the slide expects {' or '.join(map(repr, self.accepted))}. "
+                f"{self.where}: {placeholder} is a number of {result['data']!r}, but the slide expects "
+                f"{' or '.join(map(repr, self.accepted))}. "
                 "Execute the notebooks again (`make run`, with the same COURSE_DATA), or name the source in the slide's sources"
             )
         self.used.append(name)
@@ -173,9 +177,9 @@ def read(text: str, results: dict, folder: Path, real: bool = False) -> tuple[di
         title, inside = heading[2], body[heading.end() : end]
         attributes = dict(re.findall(r'(\w+)="(.*?)"', heading[3] or ""))
         notes = NOTES.search(inside)
-        slide = make_slide(
-            header, f"slide {len(slides) + 1}, {title!r}", title, NOTES.sub("", inside), notes[1] if notes else "", attributes, names, results, folder
-        )  # fmt: skip
+        where = f"slide {len(slides) + 1}, {title!r}"
+        said = notes[1] if notes else ""
+        slide = make_slide(header, where, title, NOTES.sub("", inside), said, attributes, names, results, folder)
         slide.level = len(heading[1])
         spare = slide.spare = spare or slide.level == 1  # everything from the one heading of level 1 on
         slides.append(slide)
@@ -206,7 +210,7 @@ def make_slide(header, where, title, text, notes, attributes, names, results, fo
     if "![" in raw:
         raise DeckError(f'{where}: expected a figure alone on its line, as ![caption](figures/name.png){{alt="what it shows"}}')
     typed = [n for part in (title, raw, caption, alt, notes) for n in typed_numbers(part, header.get("typed", {}))]
-    filled = [filler.fill(part).strip() for part in (title, raw, caption, alt)]
+    filled = [UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip()) for part in (title, raw, caption, alt)]
     used = list(dict.fromkeys(filler.used))
     slide = Slide(*filled[:2], filler.fill(notes).strip(), filled[2], file, filled[3], [names[s] for s in sources], used)
     slide.warnings += [f"{where}: {n!r} is typed: take it from the results, or list it under `typed` in the header" for n in typed]
@@ -224,7 +228,7 @@ def typed_numbers(text: str, allowed: dict) -> list[str]:
     """Digits and number words outside placeholders, but for the `allowed` phrases: numbers that somebody typed."""
     text = PLACEHOLDER.sub(" ", text)
     for phrase in sorted(allowed, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", text)
+        text = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", text, flags=re.I)
     return NUMBER.findall(text)
 
 
@@ -363,23 +367,22 @@ def add_feet(path: Path, feet: list[str]) -> None:
         raise DeckError(
             f"pandoc made {len(made)} slides of {len(feet)}: {made}. Write text first, then one figure, and only a title after #"
         )
-    fields = {
-        15: '<p:sp {ns}><p:nvSpPr><p:cNvPr id="90" name="Footer"/><p:cNvSpPr><a:spLocks noGrp="1"/></p:cNvSpPr><p:nvPr><p:ph type="ftr" '
-        'sz="quarter" idx="{idx}"/></p:nvPr></p:nvSpPr><p:spPr/><p:txBody><a:bodyPr/><a:lstStyle/><a:p><a:r><a:rPr lang="en"/><a:t/></a:r></a:p>'
-        "</p:txBody></p:sp>",
-        13: '<p:sp {ns}><p:nvSpPr><p:cNvPr id="91" name="Slide number"/><p:cNvSpPr><a:spLocks noGrp="1"/></p:cNvSpPr><p:nvPr><p:ph type="sldNum" '
-        'sz="quarter" idx="{idx}"/></p:nvPr></p:nvSpPr><p:spPr/><p:txBody><a:bodyPr/><a:lstStyle/><a:p><a:fld type="slidenum" '
-        'id="{{C5EF2332-01BF-834F-8236-50238282D533}}"><a:rPr lang="en"/><a:t>{number}</a:t></a:fld></a:p></p:txBody></p:sp>',
-    }
-    ns = " ".join(f'xmlns:{p}="http://schemas.openxmlformats.org/{u}/2006/main"' for p, u in (("a", "drawingml"), ("p", "presentationml")))
+    style = '<a:rPr lang="en" sz="1800"><a:solidFill><a:srgbClr val="555555"/></a:solidFill><a:latin typeface="+mn-lt"/></a:rPr>'
     for number, (slide, foot) in enumerate(zip(deck.slides, feet, strict=True), 1):
+        number_field = f'<a:fld type="slidenum" id="{{C5EF2332-01BF-834F-8236-50238282D533}}">{style}<a:t>{number}</a:t></a:fld>'
+        lines = {"ftr": ("l", f"<a:r>{style}<a:t>{escape(foot)}</a:t></a:r>"), "sldNum": ("r", number_field)}
         for place in slide.slide_layout.placeholders:
-            kind = int(place.placeholder_format.type)
-            if number > 1 and kind in fields:
-                shape = parse_xml(fields[kind].format(ns=ns, idx=place.placeholder_format.idx, number=number))
-                for text in shape.xpath(".//a:r/a:t"):
-                    text.text = foot
-                slide.shapes._spTree.append(shape)
+            kind = place._element.xpath("string(.//p:ph/@type)")
+            if number == 1 or kind not in lines or (kind == "ftr" and not foot):
+                continue
+            side, line = lines[kind]
+            shape = parse_xml(
+                f"<p:sp {nsdecls('a', 'p')}>"
+                f'<p:nvSpPr><p:cNvPr id="{900 + len(kind)}" name="{place.name}"/><p:cNvSpPr><a:spLocks noGrp="1"/></p:cNvSpPr>'
+                f'<p:nvPr><p:ph type="{kind}" sz="quarter" idx="{place.placeholder_format.idx}"/></p:nvPr></p:nvSpPr><p:spPr/>'
+                f'<p:txBody><a:bodyPr/><a:lstStyle/><a:p><a:pPr algn="{side}"/>{line}</a:p></p:txBody></p:sp>'
+            )
+            slide.shapes._spTree.append(shape)
     deck.save(str(path))
 
 
