@@ -16,25 +16,30 @@ VERSIONS = {r.name.lower(): str(r.specifier).removeprefix("==") for r in LOCK}
 CONDA_NAMES = {"pytorch": "torch", "flit-core": "flit_core"}
 
 
+def conda() -> dict[str, str]:
+    """Names and versions of environment.yml, those that pip fetches among them."""
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    pairs = [entry.replace("==", "=").partition("=") for entry in [*listed, *pip] if isinstance(entry, str)]
+    return {CONDA_NAMES.get(name, name): version for name, _, version in pairs}
+
+
 def test_the_lock_names_exact_versions_and_no_host():
     assert all(re.fullmatch(r"==[\w.]+", str(r.specifier)) and r.url is None for r in LOCK)
     assert "://" not in (ROOT / "requirements.lock").read_text()
 
 
 def test_conda_has_the_versions_of_the_lock():
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    pairs = [entry.split("=") for entry in listed if isinstance(entry, str) and "=" in entry and not entry.startswith("python=")]
-    assert len(pairs) > 10
-    assert {name: VERSIONS[CONDA_NAMES.get(name, name)] for name, _ in pairs} == dict(pairs)
+    pinned = {name: version for name, version in conda().items() if version and name != "python"}
+    assert len(pinned) > 10 and "constriction" in pinned
+    assert pinned == {name: VERSIONS[name] for name in pinned}
 
 
 def test_conda_lists_everything_the_package_needs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = {str(entry).split("=")[0] for entry in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]}
-    listed = {CONDA_NAMES.get(name, name) for name in listed}
     for line in project["dependencies"]:
         need = Requirement(line)
-        assert need.name in listed and need.specifier.contains(VERSIONS[need.name])
+        assert need.name in conda() and need.specifier.contains(VERSIONS[need.name])
 
 
 @pytest.mark.parametrize("requirement", LOCK, ids=lambda r: r.name)

@@ -6,7 +6,9 @@ times powers of two, the entropy model runs in fixed point, which float64 holds 
 """
 
 import json
+import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal
 from functools import cache
@@ -17,13 +19,15 @@ import numpy as np
 import torch
 
 from autoencoders import data
-from autoencoders.models import LearnedCodec
+from autoencoders.models import LearnedCodec, laplace_bits
 from autoencoders.svd import CorruptFileError
 
 MAGIC = b"AE"
 VERSION = 1
 PICTURE, COLLECTION, ARCHIVE, WEIGHTS = range(4)
-MAX_PIXELS = 4096 * 4096
+MAX_PIXELS = 4096 * 4096  # of one picture, sides rounded up to multiples of 8; sixteen times as many in one file
+MAX_WEIGHTS = 2**22
+MAX_LIST = 2**22  # bytes of the names and sizes of a file, before zlib
 TILE, HALO = 64, 8  # latent places, of 8x8 pixels each: what is decoded and developed at once, and what the networks see around it
 WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
 
@@ -35,12 +39,13 @@ WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
 def tables() -> list[tuple[int, constriction.stream.model.Categorical]]:
     """For each scale 2^(i/4 - 4), i = 0 to 49, the largest symbol and the coder's model of a Laplace distribution's bins.
 
-    Symbols run from minus to plus the largest one. The probabilities come from decimal arithmetic, the same on every machine.
+    Symbols run from minus to plus the largest one, beyond what is likely, so that a wrong guess costs bits instead of being cut off.
+    The probabilities come from decimal arithmetic, the same on every machine.
     """
     number, result = Context(prec=30), []
     for i in range(50):
         scale = number.exp(number.multiply(Decimal(i - 16) / 4, number.ln(Decimal(2))))
-        limit = int(18 * scale) + 3
+        limit = max(64, int(18 * scale) + 3)
         ratio, half = number.exp(-1 / scale), number.exp(-1 / (2 * scale))
         side = [(1 / half - half) / 2 * ratio]  # P(1), P(2), ...: each the one before times exp(-1/scale)
         while len(side) < limit:
@@ -74,12 +79,13 @@ class Writer:
     def finish(self) -> bytes:
         """The fewest bytes that point into the coder's last interval; zeros may follow them."""
         words, (low, width) = self.coder.pos()
-        head = self.coder.get_compressed()[:words].astype(">u4").tobytes()
+        head = int.from_bytes(self.coder.get_compressed()[:words].astype(">u4").tobytes(), "big")
+        head -= low + 2**32 > 2**64  # get_compressed has carried into the words before, where we may not have to
         for count in range(9):
             unit = 1 << (64 - 8 * count)
             tail = -(-low // unit) * unit
-            if tail < min(low + width, 1 << 64):
-                return head + tail.to_bytes(8, "big")[:count]
+            if tail < low + width:
+                return ((head << 64) + tail).to_bytes(4 * words + 8, "big").rstrip(b"\0")
         raise AssertionError("an empty interval")
 
 
@@ -118,15 +124,23 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
     for name, tensor in tensors.items():
         values = tensor.detach().cpu().double().flatten().numpy()
         spread = np.sqrt(np.mean(values**2)) + 1e-9
-        exponents.append(10 if values.size < 1000 else int(np.clip(np.ceil(np.log2(precision / spread)), 0, 12)))
-        steps = np.rint(values * 2.0 ** exponents[-1]).astype(np.int64)
-        fit = next((i for i, (limit, _) in enumerate(tables()) if limit >= np.abs(steps).max()), None)
-        if fit is None:
+        most = np.log2(tables()[-1][0] / (np.abs(values).max() + 1e-9))  # steps that are this fine still fit the widest table
+        if not most >= 0:
             raise ValueError(f"weights {name!r} reach from {values.min():.3g} to {values.max():.3g}: expected none so far out; train again")
-        picks.append(max(fit, int(table_of(np.log2(np.abs(steps).mean() + 0.05)))))
+        fine = 10 if values.size < 1000 else np.clip(np.ceil(np.log2(precision / spread)), 0, 12)
+        exponents.append(int(min(fine, np.floor(most))))
+        steps = np.rint(values * 2.0 ** exponents[-1]).astype(np.int64)
+        picks.append(_cheapest(steps))
         writer.code(np.full(steps.size, picks[-1]), steps)
     head = json.dumps({"model": model.arguments, "decoder_only": decoder_only, "exponents": exponents, "tables": picks})
     return _seal(WEIGHTS, 0, _chunk(_squeeze(head)) + writer.finish())
+
+
+def _cheapest(steps: np.ndarray) -> int:
+    """The table that codes these symbols in the fewest bits."""
+    sizes, counts = (torch.from_numpy(part) for part in np.unique(np.abs(steps), return_counts=True))
+    fits = [i for i, (limit, _) in enumerate(tables()) if limit >= sizes[-1]]
+    return min(fits, key=lambda i: (counts * laplace_bits(sizes.double(), torch.tensor((i - 16) / 4))).sum())
 
 
 def unpack(file: bytes) -> LearnedCodec:
@@ -136,11 +150,14 @@ def unpack(file: bytes) -> LearnedCodec:
         raise CorruptFileError(f"a file of kind {kind}: expected weights ({WEIGHTS}), as pack writes them")
     head, body = _cut(body)
     try:
-        head = json.loads(_loosen(head))
-        model = LearnedCodec(**head["model"])
-        tensors, reader = _tensors(model, head["decoder_only"]), Reader(body)
-        if sum(t.numel() for t in tensors.values()) > 2**24:
-            raise ValueError("more than 16 million weights")
+        head, reader = json.loads(_loosen(head)), Reader(body)
+        with torch.device("meta"):  # no memory before we know how much
+            model = LearnedCodec(**head["model"])
+        if sum(t.numel() for t in model.state_dict().values()) > MAX_WEIGHTS:
+            raise ValueError(f"more than {MAX_WEIGHTS:,} weights")
+        for parameter in model.to_empty(device="cpu").parameters():
+            torch.nn.init.zeros_(parameter)  # an analysis that is not in the file
+        tensors = _tensors(model, head["decoder_only"])
         for tensor, exponent, pick in zip(tensors.values(), head["exponents"], head["tables"], strict=True):
             if not (0 <= exponent <= 12 and 0 <= pick < len(tables())):
                 raise ValueError(f"exponent {exponent}, table {pick}")
@@ -153,7 +170,7 @@ def unpack(file: bytes) -> LearnedCodec:
     model.fixed_gains = torch.stack([tensors[name] for name in ("gain", "inverse", "shift")])
     model.identity = zlib.crc32(file)
     model.fixed_point = True
-    model.context.double()  # sums of at most 2^22 steps of 2^-20 times 2^11: exact
+    model.context.double()  # sums of multiples of 2^-20, far below 2^33: exact in any order
     return model.eval().requires_grad_(False)
 
 
@@ -182,6 +199,7 @@ def encode(picture: np.ndarray, quality: int = 5, model: LearnedCodec | None = N
     """
     model, level = _model(model), _level(model or shipped(), quality)
     height, width = _checked(picture)
+    check_sizes([(width, height)])
     writer = Writer()
     _write(model, level, picture, writer)
     return _seal(PICTURE, level, _number(width - 1) + _number(height - 1) + writer.finish(), model.identity)
@@ -189,10 +207,10 @@ def encode(picture: np.ndarray, quality: int = 5, model: LearnedCodec | None = N
 
 def decode(file: bytes, model: LearnedCodec | None = None) -> np.ndarray:
     """The uint8 picture `(H, W, 3)` of a file of `encode`. Raises CorruptFileError for anything else."""
-    pictures = list(decode_all(file, model))
-    if len(pictures) != 1:
-        raise CorruptFileError(f"{len(pictures)} pictures in the file: expected one; use decode_all")
-    return pictures[0][1]
+    about = info(file, model)
+    if len(about["sizes"]) != 1:
+        raise CorruptFileError(f"{len(about['sizes'])} pictures in the file: expected one; use decode_all")
+    return next(_read_all(about))[1]
 
 
 def encode_all(
@@ -201,24 +219,29 @@ def encode_all(
     """One file of many pictures by name, and with `precision` also of the decoder: yields b"" after each picture, then the file.
 
     With the decoder in it, the file needs nothing but this program. `precision` is how many steps a weight's spread is
-    rounded to; `model` then is one that `fit` has trained. Raises ValueError.
+    rounded to; `model` then is one that `fit_codec` has trained. A name is that of a file, without folders. Raises ValueError.
     """
+    names, sizes = list(pictures), [_checked(picture)[::-1] for picture in pictures.values()]
+    check_names(names)
+    check_sizes(sizes)
     weights = b"" if precision is None else pack(model, precision, decoder_only=True)
     analysis = model
     model = unpack(weights) if weights else _model(model)
-    level, writer, sizes = _level(model, quality), Writer(), []
+    level, writer = _level(model, quality), Writer()
     for picture in pictures.values():
-        sizes.append(_checked(picture)[::-1])
         _write(model, level, picture, writer, analysis)
         yield b""
-    head = _chunk(_squeeze(json.dumps([list(pictures), sizes], ensure_ascii=False)))
+    head = _chunk(_squeeze(json.dumps([names, sizes], ensure_ascii=False)))
     kind = ARCHIVE if weights else COLLECTION
     yield _seal(kind, level, (_chunk(weights) if weights else b"") + head + writer.finish(), 0 if weights else model.identity)
 
 
 def decode_all(file: bytes, model: LearnedCodec | None = None) -> Iterator[tuple[str, np.ndarray]]:
     """Names and uint8 pictures of any file of this codec, one by one; a file of one picture has no name. Raises CorruptFileError."""
-    about = info(file, model)
+    return _read_all(info(file, model))
+
+
+def _read_all(about: dict) -> Iterator[tuple[str, np.ndarray]]:
     reader = Reader(about["stream"])
     for name, (width, height) in zip(about["names"], about["sizes"], strict=True):
         yield name, _read(about["model"], about["quality"] - 1, height, width, reader)
@@ -241,16 +264,16 @@ def info(file: bytes, model: LearnedCodec | None = None) -> dict:
         sizes = [(width + 1, height + 1)]
     else:
         head, body = _cut(body)
-        try:
+        names, sizes = [], []
+    try:
+        if kind != PICTURE:
             names, sizes = json.loads(_loosen(head))
-            sizes = [(int(width), int(height)) for width, height in sizes]
-            if not all(isinstance(name, str) for name in names) or len(set(names)) != len(sizes):
-                raise ValueError("names and sizes differ in number")
-        except (ValueError, TypeError, RecursionError) as error:
-            raise CorruptFileError(f"a list of pictures that no program wrote ({error}): encode them again") from None
-    pixels = [width * height for width, height in sizes]
-    if any(not 0 < p <= MAX_PIXELS for p in pixels) or sum(pixels) > 16 * MAX_PIXELS or level >= len(model.log_gain):
-        raise CorruptFileError(f"sizes {sizes[:5]}, quality {level + 1}: no such file was ever written; encode the pictures again")
+            check_names(names)
+        check_sizes(sizes)
+        if len(names) != len(sizes) or level >= len(model.log_gain):
+            raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptFileError(f"a list of pictures that no program wrote ({error}): encode them again") from None
     about = {"version": version, "kind": ("picture", "collection", "archive")[kind], "quality": level + 1, "names": names, "sizes": sizes}
     lengths = {"header": len(file) - len(decoder) - len(body), "decoder": len(decoder), "latents": len(body)}
     return about | {"bytes": lengths, "stream": body, "model": model}
@@ -275,9 +298,34 @@ def _checked(picture: np.ndarray) -> tuple[int, int]:
     about = f"a picture of shape {getattr(picture, 'shape', None)}, {getattr(picture, 'dtype', type(picture).__name__)}"
     if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(f"{about}: expected uint8 (height, width, 3); use data.to_bytes for tensors")
-    if picture.shape[0] * picture.shape[1] > MAX_PIXELS:
-        raise ValueError(f"{about}: expected at most {MAX_PIXELS:,} pixels, such as 4096x4096; make it smaller, or cut it")
     return picture.shape[:2]
+
+
+def check_sizes(sizes: list) -> None:
+    """Refuse sizes (width, height) that no file holds: what is declared bounds what a decoder allocates."""
+    total = 0
+    for width, height in sizes:
+        pixels = -(-width // 8) * -(-height // 8) * 64
+        if not (type(width) is type(height) is int and min(width, height) > 0 and pixels <= MAX_PIXELS):
+            raise ValueError(
+                f"{width!r}x{height!r} pixels: expected 1 to {MAX_PIXELS:,}, such as 4096x4096; make the picture smaller, or cut it"
+            )
+        total += pixels
+    if total > 16 * MAX_PIXELS:
+        raise ValueError(f"{total:,} pixels in {len(sizes)} pictures: expected at most {16 * MAX_PIXELS:,} in a file; make several files")
+
+
+def check_names(names: list) -> None:
+    """Refuse names that are no plain file names, or not different: they become files in somebody's folder."""
+    if not isinstance(names, list) or not names:
+        raise ValueError("no list of names: expected one or more pictures")
+    for name in names:
+        if not isinstance(name, str) or name in ("", ".", "..") or any(c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in name):
+            raise ValueError(f"the name {name!r}: expected that of a file, without folders and control characters; rename it")
+    if len(set(names)) < len(names):
+        raise ValueError(f"the name {Counter(names).most_common(1)[0][0]!r} twice: expected different ones; rename a picture")
+    if sum(len(name) + 40 for name in names) > MAX_LIST // 4:
+        raise ValueError(f"{len(names)} names: too long together for one file; make several files")
 
 
 def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice], tuple[slice, slice]]]:
@@ -292,6 +340,7 @@ def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple
 
 
 @torch.inference_mode()
+@torch.autocast("cpu", enabled=False)
 def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer, analysis: LearnedCodec | None = None) -> None:
     height, width = (-(-side // 8) for side in picture.shape[:2])
     padded = np.pad(picture, ((0, 8 * height - picture.shape[0]), (0, 8 * width - picture.shape[1]), (0, 0)), mode="edge")
@@ -308,9 +357,10 @@ def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer,
 
 
 @torch.inference_mode()
+@torch.autocast("cpu", enabled=False)
 def _read(model: LearnedCodec, level: int, rows: int, columns: int, reader: Reader) -> np.ndarray:
     height, width = -(-rows // 8), -(-columns // 8)
-    quality, latents = torch.tensor([level]), torch.empty(1, sum(model.groups), height, width)
+    quality, latents = torch.tensor([level]), torch.empty(1, sum(model.groups), height, width, dtype=torch.float32)
 
     def visit(values, mean, scale):
         return mean + torch.from_numpy(reader.code(table_of(scale.numpy()).ravel())).view(mean.shape)
@@ -390,7 +440,11 @@ def _squeeze(text: str) -> bytes:
 
 
 def _loosen(packed: bytes) -> str:
+    inflater = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(packed, 2**22).decode()
-    except (zlib.error, UnicodeDecodeError) as error:
+        text = inflater.decompress(packed, MAX_LIST)
+        if not inflater.eof or inflater.unused_data:
+            raise ValueError("too long, or cut short")
+        return text.decode()
+    except (zlib.error, ValueError) as error:
         raise CorruptFileError(f"a header that zlib refuses ({error}): copy or encode the file again") from None

@@ -59,18 +59,22 @@ def cars(size: int = 128, folder: str | Path | None = None, limit: int | None = 
     return to_float(pictures), [p.name for p in paths]
 
 
-def read(path: str | Path, size: int) -> np.ndarray:
-    """Decode one picture file into a uint8 array `(size, size, 3)`; raises whatever Pillow raises, ValueError for a bomb."""
+def read(path: str | Path, size: int | None = None) -> np.ndarray:
+    """Decode one picture file into a uint8 array `(size, size, 3)`, or without `size` as it is, `(H, W, 3)`.
+
+    Raises whatever Pillow raises, ValueError for a bomb.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit, below, is an error instead
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, expected at most {MAX_PIXELS:,}: a decompression bomb?")
-            image.draft(None, (2 * size, 2 * size))  # a JPEG decodes at 1/2, 1/4 or 1/8 straight away
+            if size:
+                image.draft(None, (2 * size, 2 * size))  # a JPEG decodes at 1/2, 1/4 or 1/8 straight away
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            image = _rgb(image, max(1, min(image.size) // (2 * size)))
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+            image = _rgb(image, max(1, min(image.size) // (2 * size)) if size else 1)
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS) if size else image)
 
 
 def _rgb(image: Image.Image, factor: int) -> Image.Image:

@@ -35,5 +35,5 @@ def rate_distortion(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, to
     pictures, bits = model(batch, quality.to(batch.device))
     rate = bits / batch[0, 0].numel()
     distortion = 255**2 * (pictures - batch).square().flatten(1).mean(1)
-    loss = ((rate + weight * distortion) * (0.005 / weight).sqrt()).mean()
+    loss = ((rate + weight * distortion) * (0.002 / weight).sqrt()).mean()
     return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}

@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytorch_msssim
 import torch
 from PIL import Image
 from scipy.interpolate import PchipInterpolator
@@ -39,6 +40,17 @@ def ssim(a, b) -> np.ndarray:
     return np.array([structural_similarity(x, y, channel_axis=-1, data_range=1.0, **window) for x, y in zip(a, b, strict=True)])
 
 
+def ms_ssim(a, b) -> np.ndarray:
+    """Multi-scale structural similarity of each picture (Wang et al. 2003), in decibels: -10 log10(1 - MS-SSIM).
+
+    Shapes as for `psnr`, at least 176 pixels high and wide; `(N,)` comes back. Raises ValueError.
+    """
+    a, b = (torch.from_numpy(x).movedim(-1, 1) for x in _pair(a, b))
+    if min(a.shape[2:]) < 176:
+        raise ValueError(f"pictures of {a.shape[2]}x{a.shape[3]} pixels: expected at least 176 each way, for five scales; use larger ones")
+    return -10 * np.log10(1 - pytorch_msssim.ms_ssim(a, b, data_range=1.0, size_average=False).numpy())
+
+
 def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 arrays `(N, H, W, 3)` with white = 1."""
     pair = []
@@ -62,11 +74,12 @@ def compression_ratio(size: int, height: int, width: int) -> float:
     return 3 * height * width / size
 
 
-def bd_rate(rate, quality, reference_rate, reference_quality) -> float:
+def bd_rate(rate, quality, reference_rate, reference_quality, between: tuple[float, float] = (-np.inf, np.inf)) -> float:
     """Average difference in rate at equal quality, in percent of the reference (Bjontegaard 2001, VCEG-M33): -50 is half.
 
     Each curve is given by at least two points, rates in any unit above 0, quality in dB rising with rate. The logarithm of
-    the rate is interpolated monotonically (PCHIP) and averaged over the qualities that both curves reach. Raises ValueError.
+    the rate is interpolated monotonically (PCHIP) and averaged over the qualities that both curves reach, or over those of them
+    that lie `between` two. Raises ValueError.
     """
     curves = []
     for name, r, q in (("", rate, quality), ("reference ", reference_rate, reference_quality)):
@@ -76,7 +89,7 @@ def bd_rate(rate, quality, reference_rate, reference_quality) -> float:
             raise ValueError(f"{points}: expected two or more points, rates above 0, quality rising with rate")
         order = np.argsort(r)
         curves.append(PchipInterpolator(q[order], np.log(r[order])))
-    low, high = max(c.x[0] for c in curves), min(c.x[-1] for c in curves)
+    low, high = max(between[0], *(c.x[0] for c in curves)), min(between[1], *(c.x[-1] for c in curves))
     if low >= high:
         raise ValueError(f"the curves share no quality ({low:.2f} to {high:.2f} dB): expected overlapping ones; measure more points")
     ours, theirs = (curve.integrate(low, high) / (high - low) for curve in curves)

@@ -116,7 +116,7 @@ class Residual(nn.Module):
         return x + self.second(leaky(self.first(x)))
 
 
-LAMBDAS = tuple(0.0008 * 1.58**level for level in range(8))
+LAMBDAS = tuple(0.00035 * 1.6**level for level in range(8))
 
 
 class Context(nn.Module):
@@ -158,9 +158,11 @@ class LearnedCodec(nn.Module):
         super().__init__()
         self.arguments = {"groups": list(groups), "width": width, "post": post, "blocks": blocks, "context": context}
         self.arguments["lambdas"] = list(lambdas)
-        if min(*groups, width, post) < 1 or blocks < 0 or context < 2 or sum(groups) > 192 or not min(lambdas) > 0:
+        numbers = min(*groups, width, post, context // 2) >= 1 and max(width, post, context) <= 512 and 0 <= blocks <= 32
+        if not (numbers and 1 <= sum(groups) <= 192 and 1 <= len(lambdas) <= 8 and min(lambdas) > 0):
             raise ValueError(
-                f"{self.arguments}: expected numbers from 1 up (blocks 0, context 2), lambdas above 0, and at most 192 channels in all"
+                f"{self.arguments}: expected numbers from 1 (blocks 0, context 2) to 512 (blocks 32), at most 192 channels in all, "
+                "and one to eight lambdas above 0"
             )
         channels, act = sum(groups), nn.LeakyReLU(0.125)
         up = lambda inputs, outputs: (nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), act)  # noqa: E731
@@ -184,7 +186,7 @@ class LearnedCodec(nn.Module):
             nn.Conv2d(post, 12, 3, padding=1), nn.PixelShuffle(2),  #  (N, 3, H, W)
         )  # fmt: skip
         self.context = nn.ModuleList(Context(sum(groups[:i]), group, context) for i, group in enumerate(groups))
-        gain = 0.5 * torch.tensor(lambdas).div(0.005).log2()  # half the step for a quarter of the error
+        gain = 0.5 * torch.tensor(lambdas).div(0.003).log2()  # half the step for a quarter of the error
         self.log_gain = nn.Parameter(gain[:, None].repeat(1, channels))
         for layer in (self.analysis_net[-1], self.post[-2], *(layer for part in self.context for layer in part.last)):
             nn.init.zeros_(layer.weight)
@@ -292,7 +294,7 @@ class LearnedCodec(nn.Module):
 
         latents = self.analysis(pictures)
         with torch.autocast(latents.device.type, enabled=False):
-            decoded = self.walk(latents, quality, visit)
+            decoded = self.walk(latents.double() if self.fixed_point else latents, quality, visit).float()
         return self.synthesis(decoded, quality), bits
 
 

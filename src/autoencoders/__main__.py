@@ -1,0 +1,205 @@
+"""The command line: `python -m autoencoders <command>`; `--help` lists the commands."""
+
+import argparse
+import os
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from autoencoders import codec, data, training
+from autoencoders.models import LearnedCodec
+
+# The model of an archive is in its file, so it is small; its one level of quality is how long it was told to care for errors.
+ARCHIVE = dict(groups=(3, 9, 20, 32), width=16, post=16, blocks=1, context=16, lambdas=(0.002,))  # noqa: C408
+PRECISION = 64.0  # steps that a weight's spread is rounded to
+EPOCHS = 400  # passes over the pictures of an archive
+
+
+def add_encode(commands) -> None:
+    command = commands.add_parser("encode", help="pictures into one small file")
+    command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="JPEG, PNG, WebP, ..., up to 4096x4096 pixels")
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="what to write, such as cars.aez")
+    command.add_argument("--quality", type=int, metavar="1..8", help="from 1, the smallest files, to 8 (default: 5)")
+    command.add_argument("--with-decoder", action="store_true", help="train a decoder for these pictures and put it into the file")
+    command.add_argument("--epochs", type=int, default=EPOCHS, help="how long to train it (default: %(default)s)")
+    command.add_argument("--force", action="store_true", help="overwrite FILE")
+    command.set_defaults(run=run_encode)
+
+
+def run_encode(arguments) -> None:
+    _refuse_to_overwrite([arguments.out], arguments.force)
+    if arguments.with_decoder and arguments.quality is not None:
+        raise ValueError("--quality with --with-decoder: an archive has the one quality that it is trained for; leave --quality out")
+    _targets([path.name for path in arguments.pictures])
+    pictures = {path.name: _read(path) for path in _progress(arguments.pictures, "read")}
+    if arguments.with_decoder:
+        file = _archive(pictures, arguments.epochs, _checkpoint(arguments.out))
+    elif len(pictures) == 1:
+        file = codec.encode(*pictures.values(), quality=5 if arguments.quality is None else arguments.quality)
+    else:
+        file = _collect(codec.encode_all(pictures, 5 if arguments.quality is None else arguments.quality), len(pictures))
+    _replace(arguments.out, lambda part: part.write_bytes(file))
+    _checkpoint(arguments.out).unlink(missing_ok=True)
+    pixels = sum(picture[..., 0].size for picture in pictures.values())
+    print(f"{arguments.out}: {len(file):,} bytes, {8 * len(file) / pixels:.3f} bits per pixel")
+
+
+def _archive(pictures: dict[str, np.ndarray], epochs: int, checkpoint: Path) -> bytes:
+    """A file of pictures of equal size with a decoder that is trained for them, and resumes from `checkpoint`."""
+    shapes = {picture.shape[:2] for picture in pictures.values()}
+    if len(shapes) > 1 or any(side % 8 for shape in shapes for side in shape):
+        sizes = ", ".join(f"{width}x{height}" for height, width in sorted(shapes)[:5])
+        raise ValueError(f"pictures of {sizes} pixels: --with-decoder expects all of one size, with sides that 8 divides; resize them")
+    batch = np.stack([*pictures.values()])
+    seed = zlib.crc32(batch)  # so that a checkpoint of other pictures is one of another run
+    training.seed_everything(seed)
+    model = LearnedCodec(**ARCHIVE).start_from_pca(data.to_float(batch))
+    training.fit_codec(model, data.to_float(batch), batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoint)
+    return _collect(codec.encode_all(pictures, 1, model, PRECISION), len(pictures))
+
+
+def add_decode(commands) -> None:
+    command = commands.add_parser("decode", help="a file of encode into PNGs")
+    command.add_argument("file", type=Path, metavar="FILE", help="such as cars.aez")
+    command.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where to write the pictures")
+    command.add_argument("--force", action="store_true", help="overwrite pictures that are there")
+    command.set_defaults(run=run_decode)
+
+
+def run_decode(arguments) -> None:
+    file = arguments.file.read_bytes()
+    names = codec.info(file)["names"]
+    try:
+        targets = [arguments.out / name for name in _targets(names if names != [""] else [arguments.file.name])]
+    except ValueError as error:
+        raise codec.CorruptFileError(f"{arguments.file.name}: {error}") from None
+    _refuse_to_overwrite(targets, arguments.force)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for target, (_, picture) in zip(targets, _progress(codec.decode_all(file), "decode", len(targets)), strict=True):
+        _replace(target, lambda part, picture=picture: Image.fromarray(picture).save(part, "PNG"))
+    print(f"{arguments.out}: {len(targets)} picture{'s' * (len(targets) > 1)}")
+
+
+def add_info(commands) -> None:
+    command = commands.add_parser("info", help="what is in a file of encode, and what takes how many bytes")
+    command.add_argument("file", type=Path, metavar="FILE", help="such as cars.aez")
+    command.set_defaults(run=run_info)
+
+
+def run_info(arguments) -> None:
+    file = arguments.file.read_bytes()
+    about = codec.info(file)
+    count, pixels = len(about["sizes"]), sum(width * height for width, height in about["sizes"])
+    print(f"version {about['version']}, {about['kind']}, quality {about['quality']}, {count} picture{'s' * (count > 1)}")
+    for part, length in about["bytes"].items():
+        print(f"{part:<8}{length:>12,} bytes")
+    print(f"{'all':<8}{len(file):>12,} bytes, {8 * len(file) / pixels:.3f} bits per pixel")
+    for name, (width, height) in zip(about["names"], about["sizes"], strict=True):
+        print(f"{width}x{height} {name}".rstrip())
+
+
+def add_train(commands) -> None:
+    command = commands.add_parser("train", help="train the weights that come with the program")
+    command.add_argument("what", choices=["codec"], help="the learned codec")
+    command.add_argument("--pictures", nargs="+", type=Path, default=[], metavar="FOLDER", help="renders beside those of cars_sample/")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write, such as codec.aew")
+    command.add_argument("--epochs", type=int, default=1000, help="passes over the pictures (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
+    command.add_argument("--force", action="store_true", help="overwrite FILE")
+    command.set_defaults(run=run_train)
+
+
+def run_train(arguments) -> None:
+    _refuse_to_overwrite([arguments.out], arguments.force)
+    sample = data.ROOT / "cars_sample"  # never real_data(): the shipped weights have seen renders alone
+    small, _ = data.cars(128, sample)
+    seen, unseen = data.split(len(small))
+    pictures = torch.cat([data.cars(256, sample)[0][seen], *(data.cars(256, folder, None)[0] for folder in arguments.pictures)])
+    training.seed_everything(arguments.seed)
+    model = LearnedCodec().start_from_pca(small[seen])
+    options = {"epochs": arguments.epochs, "validate_every": 50, "augment": data.augment(64, area=(1 / 16, 0.3), colours=True)}
+    options |= {"seed": arguments.seed, "checkpoint": _checkpoint(arguments.out)}
+    history = training.fit_codec(model, pictures, valid=small[unseen], **options)
+    file = codec.pack(model)
+    _replace(arguments.out, lambda part: part.write_bytes(file))
+    about = f"{len(pictures)} pictures, {arguments.epochs} epochs, loss of unseen cars {history['valid_loss'][-1]:.4f}"
+    print(f"{arguments.out}: {len(file):,} bytes; {about}")
+
+
+def _checkpoint(out: Path) -> Path:
+    return out.with_name(out.name + ".checkpoint")
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        picture = data.read(path)
+        codec.check_sizes([picture.shape[1::-1]])
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        about = f"{type(error).__name__}: {error}".replace(str(path), path.name)
+        raise ValueError(f"{path} cannot be read ({about}): expected a whole JPEG, PNG, WebP, ... file; mend or convert it") from None
+    return picture
+
+
+def _targets(names: list[str]) -> list[str]:
+    """The names that pictures get when they are decoded: different ones, also where a file system ignores case."""
+    codec.check_names(names)
+    targets = {f"{Path(name).stem}.png".casefold(): name for name in names}
+    if len(targets) < len(names):
+        lost = next(name for name in names if name not in targets.values())
+        raise ValueError(
+            f"{lost!r} and another picture would both be decoded to {Path(lost).stem + '.png'!r}: rename one, or make two files"
+        )
+    return [f"{Path(name).stem}.png" for name in names]
+
+
+def _refuse_to_overwrite(paths: list[Path], force: bool) -> None:
+    there = [path for path in paths if os.path.lexists(path)]
+    if there and not force:
+        more = f" and {len(there) - 1} more" if there[1:] else ""
+        raise ValueError(f"{there[0]}{more} is there already: expected a new name; add --force to overwrite it")
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write beside the old file, then rename over it: never a half-written one."""
+    part = path.with_name(path.name + ".part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _progress(steps, what: str, total: int | None = None):
+    return tqdm(steps, what, total, unit="picture", disable=bool(os.environ.get("CI")) or not sys.stderr.isatty())
+
+
+def _collect(parts, count: int) -> bytes:
+    """The file at the end of `codec.encode_all`."""
+    return b"".join(_progress(parts, "encode", count + 1))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m autoencoders", description="Tools around the course's notebooks.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_encode, add_decode, add_info, add_train):
+        add(commands)
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: a training goes on from where it was when the same command is given again", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
