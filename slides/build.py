@@ -90,12 +90,12 @@ def shown(value: float, style: str | None = None) -> str:
     `style` is one of Python's, such as `.2f`; `abs.1f` drops the sign, `up` rounds up to a whole number.
     """
     if style == "up":
-        return f"{math.ceil(value):,}"
+        value, style = math.ceil(value), ".0f"
     if style and style.startswith("abs"):
         value, style = abs(value), style[3:]
     if not style:
-        return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.1f}"
-    return format(value, "," + style if style[0] == "." else style)
+        style = ".0f" if isinstance(value, int) or abs(value) >= 100 else ".1f"
+    return format(value, style.replace(".", ",.", 1)).replace("-", "−")  # a minus: a hyphen may end a line
 
 
 class Filler:
@@ -263,7 +263,7 @@ def source_line(slide: Slide, results: dict) -> str:
 
 
 def markdown(header: dict, slides: list[Slide], notes: list[str], feet: list[str], html: bool) -> str:
-    """What pandoc gets: for HTML with the parts of a slide told apart, for PowerPoint with the alternative text where its writer looks."""
+    """What pandoc gets: for HTML with the parts of a slide told apart."""
     cover = {"title": slides[0].title, "subtitle": slides[0].text, "author": header["author"], "lang": "en"}
     cover |= {"notes": notes[0], "last": str(len(slides))}
     out = ["---\n" + yaml.safe_dump(cover, allow_unicode=True) + "---\n"]
@@ -276,7 +276,7 @@ def markdown(header: dict, slides: list[Slide], notes: list[str], feet: list[str
             out.append(f"::: picture\n![]({slide.figure}){{alt={json.dumps(slide.alt, ensure_ascii=False)}}}\n")
             out.append((f"[{slide.caption}]{{.caption}}\n\n" if slide.caption else "") + ":::")
         elif slide.figure:
-            out.append(f"![{slide.caption}]({slide.figure} {json.dumps(slide.alt, ensure_ascii=False)})")
+            out.append(f"![{slide.caption}]({slide.figure})")
         if html:
             out.append(f"::: foot\n[{foot}]{{}} [{number} / {len(slides)}]{{}}\n:::")
         if note:
@@ -359,8 +359,8 @@ def reference(path: Path) -> None:
     deck.save(str(path))
 
 
-def add_feet(path: Path, feet: list[str]) -> None:
-    """Write the source line and the slide number into the footer and number fields of the layouts: pandoc leaves them out."""
+def finish(path: Path, slides: list[Slide], feet: list[str]) -> None:
+    """Add what pandoc leaves out of a pptx: source line and slide number, where the layouts have them, and alternative text."""
     deck = Presentation(str(path))
     if len(deck.slides) != len(feet):
         made = [slide.shapes.title.text_frame.text if slide.shapes.title else "no title" for slide in deck.slides]
@@ -368,7 +368,9 @@ def add_feet(path: Path, feet: list[str]) -> None:
             f"pandoc made {len(made)} slides of {len(feet)}: {made}. Write text first, then one figure, and only a title after #"
         )
     style = '<a:rPr lang="en" sz="1800"><a:solidFill><a:srgbClr val="555555"/></a:solidFill><a:latin typeface="+mn-lt"/></a:rPr>'
-    for number, (slide, foot) in enumerate(zip(deck.slides, feet, strict=True), 1):
+    for number, (slide, said, foot) in enumerate(zip(deck.slides, slides, feet, strict=True), 1):
+        for picture in slide._element.xpath(".//p:pic/p:nvPicPr/p:cNvPr"):
+            picture.set("descr", said.alt)
         number_field = f'<a:fld type="slidenum" id="{{C5EF2332-01BF-834F-8236-50238282D533}}">{style}<a:t>{number}</a:t></a:fld>'
         lines = {"ftr": ("l", f"<a:r>{style}<a:t>{escape(foot)}</a:t></a:r>"), "sldNum": ("r", number_field)}
         for place in slide.slide_layout.placeholders:
@@ -396,7 +398,7 @@ def build(text: str, folder: Path, out: Path, real: bool = False) -> list[Slide]
         style, pptx, page = (Path(scratch) / name for name in ("reference.pptx", "deck.pptx", "deck.html"))
         reference(style)
         pandoc(markdown(header, slides, notes, feet, html=False), folder, f"--reference-doc={style}", f"--output={pptx}")
-        add_feet(pptx, feet)
+        finish(pptx, slides, feet)
         pandoc(
             markdown(header, slides, notes, feet, html=True), folder, "--to=dzslides", "--standalone", "--embed-resources",
             f"--template={HERE / 'template.html'}", f"--output={page}",
