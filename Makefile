@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
-.PHONY: help run test lab notebooks lint bench clean
+.PHONY: help run test lab notebooks slides lint bench clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1#/' | awk -F'#' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -17,11 +17,15 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-run: $(STAMP) ## execute all notebooks in order; results go to build/ and slides/ (COURSE_DATA=folder: real data, build/ only)
+run: $(STAMP) ## execute all notebooks in order, then build the talk; results go to build/ and slides/ (COURSE_DATA=folder: real data, build/ only)
 	@$(BIN)/python notebooks/run.py
+	@$(BIN)/python slides/build.py
 
 notebooks: $(STAMP) ## execute all notebooks and store their outputs in them, to commit
 	@$(BIN)/python notebooks/run.py --in-place
+
+slides: $(STAMP) ## build the talk, build/deck.pptx and build/deck.html, from the results that are there
+	@$(BIN)/python slides/build.py
 
 test: lint ## lint, unit tests, all notebooks against their stored outputs, then the bands of the results
 	@env -u COURSE_DATA $(BIN)/python -m pytest tests --ignore tests/test_bands.py
