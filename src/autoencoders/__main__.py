@@ -26,6 +26,7 @@ def add_encode(commands) -> None:
     command.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="JPEG, PNG, WebP, ..., up to 4096x4096 pixels")
     command.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="what to write, such as cars.aez")
     command.add_argument("--quality", type=int, metavar="1..8", help="from 1, the smallest files, to 8 (default: 5)")
+    command.add_argument("--size", type=int, metavar="N", help="cut the central square and bring it to N x N pixels first")
     command.add_argument("--with-decoder", action="store_true", help="train a decoder for these pictures and put it into the file")
     command.add_argument("--epochs", type=int, default=EPOCHS, help="how long to train it (default: %(default)s)")
     command.add_argument("--force", action="store_true", help="overwrite FILE")
@@ -37,7 +38,7 @@ def run_encode(arguments) -> None:
     if arguments.with_decoder and arguments.quality is not None:
         raise ValueError("--quality with --with-decoder: an archive has the one quality that it is trained for; leave --quality out")
     _targets([path.name for path in arguments.pictures])
-    pictures = {path.name: _read(path) for path in _progress(arguments.pictures, "read")}
+    pictures = {path.name: _read(path, arguments.size) for path in _progress(arguments.pictures, "read")}
     if arguments.with_decoder:
         file = _archive(pictures, arguments.epochs, _checkpoint(arguments.out))
     elif len(pictures) == 1:
@@ -148,9 +149,11 @@ def _checkpoint(out: Path) -> Path:
     return out.with_name(out.name + ".checkpoint")
 
 
-def _read(path: Path) -> np.ndarray:
+def _read(path: Path, size: int | None) -> np.ndarray:
+    if size is not None and not 1 <= size <= 4096:
+        raise ValueError(f"--size {size}: expected 1 to 4096 pixels")
     try:
-        picture = data.read(path)
+        picture = data.read(path, size)
         codec.check_sizes([picture.shape[1::-1]])
     except Exception as error:  # decoders raise whatever they like on damaged files
         about = f"{type(error).__name__}: {error}".replace(str(path), path.name)
