@@ -347,3 +347,16 @@ def test_names_agree_with_the_package(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     assert build.results_folder() == report.folder() and sources["cars"][1] == data.source()
     assert sources["digits"][1] == data.source("MNIST")
+
+
+def test_the_same_talk_of_real_photographs(tmp_path):
+    shutil.copytree(ROOT / "slides" / "figures", tmp_path / "figures")
+    real = {name: {**result, "data": result["data"].replace("cars_sample", "COURSE_DATA/cars")} for name, result in RESULTS.items()}
+    real["conv.gain_over_jpeg"]["value"] = 2.0
+    real["dense.psnr_unseen"]["value"] = real["dense.psnr_seen"]["value"] + 1
+    (tmp_path / "results.json").write_text(json.dumps(real), "utf-8")
+    slides, powerpoint, page = decks(tmp_path / "out", results=tmp_path, real=True)
+    assert len(slides) == len(powerpoint.slides) == len(page.slides)
+    assert any("above JPEG" in slide.title for slide in slides)
+    assert ["dense.psnr_seen > dense.psnr_unseen" in warning for slide in slides for warning in slide.warnings] == [True]
+    assert not any("cars_sample" in slide["text"] for slide in page.slides)
