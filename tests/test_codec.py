@@ -504,6 +504,21 @@ def test_forged_files_are_refused(coder, forge):
     assert time.process_time() - start < 2
 
 
+@pytest.mark.parametrize(
+    "model,message",
+    [
+        ({"width": 512, "post": 512, "blocks": 32}, "more than 4,194,304 weights"),
+        ({"width": 10**6}, "expected numbers from 1"),
+        ({"blocks": 10**4}, "expected numbers from 1"),
+        ({"lambdas": [1.0] * 9}, "one to eight lambdas"),
+    ],
+    ids=str,
+)
+def test_absurd_networks_are_refused_before_they_are_built(model, message):
+    with pytest.raises(CorruptFileError, match=message):
+        codec.unpack(weighty(model=model))
+
+
 def test_forged_streams_decode_or_are_refused(coder, files):
     """Right checksums around random bytes: a picture of the declared size, or CorruptFileError."""
     rng = random.Random(0)
