@@ -16,9 +16,9 @@ from autoencoders import codec, data, download, training
 from autoencoders.models import LearnedCodec
 
 # The model of an archive is in its file, so it is small; its one level of quality is how long it was told to care for errors.
-ARCHIVE = dict(groups=(3, 9, 20, 32), width=16, post=16, blocks=1, context=16, lambdas=(0.002,))  # noqa: C408
-PRECISION = 64.0  # steps that a weight's spread is rounded to
-EPOCHS = 400  # passes over the pictures of an archive
+ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8, lambdas=(0.004,))  # noqa: C408
+PRECISION = 8.0  # steps that a weight's spread is rounded to
+EPOCHS = 500  # passes over the pictures of an archive
 
 
 def add_encode(commands) -> None:
@@ -61,7 +61,7 @@ def _archive(pictures: dict[str, np.ndarray], epochs: int, checkpoint: Path) -> 
     seed = zlib.crc32(batch)  # so that a checkpoint of other pictures is one of another run
     training.seed_everything(seed)
     model = LearnedCodec(**ARCHIVE).start_from_pca(data.to_float(batch))
-    training.fit_codec(model, data.to_float(batch), batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoint)
+    training.fit_codec(model, data.to_float(batch), lr=3e-3, batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoint)
     return _collect(codec.encode_all(pictures, 1, model, PRECISION), len(pictures))
 
 

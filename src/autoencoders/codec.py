@@ -127,7 +127,7 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
         most = np.log2(tables()[-1][0] / (np.abs(values).max() + 1e-9))  # steps that are this fine still fit the widest table
         if not most >= 0:
             raise ValueError(f"weights {name!r} reach from {values.min():.3g} to {values.max():.3g}: expected none so far out; train again")
-        fine = 10 if values.size < 1000 else np.clip(np.ceil(np.log2(precision / spread)), 0, 12)
+        fine = 10 if tensor.dim() < 4 else np.clip(np.ceil(np.log2(precision / spread)), 0, 12)
         exponents.append(int(min(fine, np.floor(most))))
         steps = np.rint(values * 2.0 ** exponents[-1]).astype(np.int64)
         picks.append(_cheapest(steps))
