@@ -16,9 +16,9 @@ from autoencoders import codec, data, download, training
 from autoencoders.models import LearnedCodec
 
 # The model of an archive is in its file, so it is small; its one level of quality is how long it was told to care for errors.
-ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8, lambdas=(0.004,))  # noqa: C408
+ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8, lambdas=(0.0047,))  # noqa: C408
 PRECISION = 8.0  # steps that a weight's spread is rounded to
-EPOCHS = 500  # passes over the pictures of an archive
+EPOCHS = 400  # passes over the pictures of an archive
 
 
 def add_encode(commands) -> None:
