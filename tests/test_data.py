@@ -233,7 +233,8 @@ def test_digits_are_the_bundled_ones_in_mnists_shape():
 def test_split_with_labels_is_balanced():
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
     train, unseen = data.split(100, 0.8, labels=labels)
-    assert torch.bincount(labels[unseen]).tolist() == [10, 6, 4]
+    for seed in range(5):
+        assert torch.bincount(labels[data.split(100, 0.8, seed, labels)[1]]).tolist() == [10, 6, 4]
     assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(100)) and train.tolist() == sorted(train.tolist())
     torch.testing.assert_close(data.split(100, 0.8, labels=labels)[1], unseen)
     assert data.split(100, 0.8, seed=1, labels=labels)[1].tolist() != unseen.tolist()

@@ -128,6 +128,12 @@ def test_one_error_names_all_bad_files(tmp_path):
     assert f"run `python -m autoencoders download mnist --to {folder}`" in str(error.value)
 
 
+def test_pictures_must_be_of_mnists_size(tmp_path):
+    other = bytes.fromhex("00000803 0000001e 0000001b 0000001c") + bytes(30 * 27 * 28)
+    with pytest.raises(ValueError, match=r"1 of 4 files .*train-images-idx3-ubyte \(not an idx file of 28x28 pictures\)"):
+        data.idx("MNIST", write(tmp_path, **{"train-images-idx3-ubyte": other}))
+
+
 def test_labels_must_be_as_many_as_pictures(tmp_path):
     folder = write(tmp_path, **{"t10k-labels-idx1-ubyte": idx_files()["train-labels-idx1-ubyte"]})
     with pytest.raises(ValueError, match="20 pictures, 30 labels in .*: expected one label a picture"):

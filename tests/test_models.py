@@ -197,6 +197,13 @@ def test_denoisers_return_pictures_and_every_weight_gets_a_gradient(model):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_fine_detail_goes_round_the_coarse_map():
+    model = models.ConvDenoiser(1, 8)
+    for p in model.encoder[1].parameters():
+        torch.nn.init.zeros_(p)
+    assert not torch.equal(*model(torch.rand(2, 1, 28, 28)))
+
+
 def test_the_reference_sizes():
     assert models.parameters(models.DenseDenoiser()) == 784 * 64 + 64 + 64 * 784 + 784
     assert models.parameters(models.DenseClassifier()) == 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10

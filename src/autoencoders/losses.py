@@ -28,7 +28,7 @@ def binary_cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tenso
         raise ValueError(f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal")
     if target.min() < 0 or target.max() > 1:
         raise ValueError(f"a target from {target.min():.3g} to {target.max():.3g}: expected values in [0, 1]; divide bytes by 255")
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(x.device.type, enabled=False):  # on a GPU autocast refuses this function
         return {"loss": F.binary_cross_entropy(y.float(), target.float())}
 
 
