@@ -288,8 +288,10 @@ def test_precision_threads_and_autocast_change_nothing(coder):
             file = codec.encode(car(6, 40, 40), 5, coder)
             return codec.decode(file, coder), file, seen
 
-    (picture, file, latents), threads = both(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(1)
+        picture, file, latents = both()
         for change in (1, 2, "medium", "bfloat16"):
             torch.set_num_threads(change if isinstance(change, int) else 1)
             torch.set_float32_matmul_precision("medium" if change == "medium" else "highest")
@@ -298,6 +300,7 @@ def test_precision_threads_and_autocast_change_nothing(coder):
                 again = codec.encode(car(6, 40, 40), 5, coder)
             torch.testing.assert_close(seen[0], latents[1], rtol=0, atol=0)
             assert np.abs(decoded.astype(int) - picture).max() <= 1 and abs(len(again) - len(file)) <= 2
+            assert change != "bfloat16" or (again == file and (decoded == picture).all())
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")
