@@ -180,6 +180,13 @@ def test_large_weights_get_coarser_steps_and_absurd_ones_an_error():
         codec.pack(model)
 
 
+def test_weights_take_the_table_that_suits_them():
+    assert codec._cheapest(np.zeros(1000, int)) == 0
+    steps = np.rint(np.random.default_rng(0).laplace(0, 8, 20_000)).astype(int)
+    assert abs(codec._cheapest(steps) - (16 + 4 * 3)) <= 1  # scale 2^3
+    assert codec._cheapest(np.array([0, 5000])) == 49  # no other reaches so far
+
+
 def test_unpacking_leaves_random_numbers_alone(coder):
     torch.manual_seed(0)
     expected = torch.rand(1)
