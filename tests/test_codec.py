@@ -180,6 +180,13 @@ def test_large_weights_get_coarser_steps_and_absurd_ones_an_error():
         codec.pack(model)
 
 
+def test_weights_take_the_table_that_suits_them():
+    assert codec._cheapest(np.zeros(1000, int)) == 0
+    steps = np.rint(np.random.default_rng(0).laplace(0, 8, 20_000)).astype(int)
+    assert abs(codec._cheapest(steps) - (16 + 4 * 3)) <= 1  # scale 2^3
+    assert codec._cheapest(np.array([0, 5000])) == 49  # no other reaches so far
+
+
 def test_unpacking_leaves_random_numbers_alone(coder):
     torch.manual_seed(0)
     expected = torch.rand(1)
@@ -288,8 +295,10 @@ def test_precision_threads_and_autocast_change_nothing(coder):
             file = codec.encode(car(6, 40, 40), 5, coder)
             return codec.decode(file, coder), file, seen
 
-    (picture, file, latents), threads = both(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(1)
+        picture, file, latents = both()
         for change in (1, 2, "medium", "bfloat16"):
             torch.set_num_threads(change if isinstance(change, int) else 1)
             torch.set_float32_matmul_precision("medium" if change == "medium" else "highest")
@@ -298,6 +307,7 @@ def test_precision_threads_and_autocast_change_nothing(coder):
                 again = codec.encode(car(6, 40, 40), 5, coder)
             torch.testing.assert_close(seen[0], latents[1], rtol=0, atol=0)
             assert np.abs(decoded.astype(int) - picture).max() <= 1 and abs(len(again) - len(file)) <= 2
+            assert change != "bfloat16" or (again == file and (decoded == picture).all())
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision("highest")

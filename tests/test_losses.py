@@ -43,6 +43,13 @@ def test_rate_distortion_reaches_every_weight():
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_the_error_alone_teaches_the_analysis():
+    """Rounding has no gradient of its own: the one straight through it is what counts."""
+    model = small_codec().train()
+    losses.rate_distortion(model, pictures())["squared_error"].backward()
+    assert all(p.grad.abs().sum() > 0 for p in (*model.analysis_net.parameters(), *model.analysis_pca.parameters()))
+
+
 def test_rate_distortion_repeats_in_evaluation_and_not_in_training():
     model = small_codec()
     first, second = (losses.rate_distortion(model, pictures()) for _ in range(2))

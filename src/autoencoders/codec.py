@@ -165,7 +165,7 @@ def unpack(file: bytes) -> LearnedCodec:
             tensor.data.copy_(torch.from_numpy(steps).view(tensor.shape))
     except CorruptFileError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise CorruptFileError(f"weights that no program wrote ({type(error).__name__}: {error}): get the file again") from None
     model.fixed_gains = torch.stack([tensors[name] for name in ("gain", "inverse", "shift")])
     model.identity = zlib.crc32(file)
