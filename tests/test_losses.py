@@ -58,13 +58,13 @@ def test_rate_distortion_repeats_in_evaluation_and_not_in_training():
 
 
 def test_rate_distortion_by_hand():
-    """One picture, one level: bits per pixel + lambda * squared grey levels, over the root of lambda / 0.002."""
+    """One picture, one level: bits per pixel + lambda * squared grey levels, over the root of lambda / 0.003."""
     model, x = small_codec(lambdas=(0.008,)), pictures()[:1]
     decoded, bits = model(x, torch.tensor([0]))
     rate, error = bits.item() / 32**2, 255**2 * (decoded - x).square().mean().item()
     terms = losses.rate_distortion(model, x)
     assert terms["bits_per_pixel"].item() == pytest.approx(rate) and terms["squared_error"].item() == pytest.approx(error)
-    assert terms["loss"].item() == pytest.approx((rate + 0.008 * error) / 2)
+    assert terms["loss"].item() == pytest.approx((rate + 0.008 * error) * (0.003 / 0.008) ** 0.5)
 
 
 def test_noise_costs_about_the_bits_that_rounding_does():
