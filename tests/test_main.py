@@ -125,7 +125,7 @@ def test_pictures_that_would_fall_on_one_another(folder, capsys):
     assert "would both be decoded to" in refused(capsys, "encode", "car0.png", "CAR0.bmp", "-o", "cars.aez")
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "..\\evil", "..", "", "a\0b", "a\nb"])
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "..", "", "a\0b", "a\nb"])
 def test_hostile_names_write_nothing(folder, coder, capsys, monkeypatch, name):
     with monkeypatch.context() as patch:
         patch.setattr(codec, "check_names", lambda names: None)
