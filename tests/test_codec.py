@@ -1,3 +1,4 @@
+import decimal
 import io
 import json
 import os
@@ -327,6 +328,14 @@ before = peak()
 codec.decode(codec.encode(large, 5, coder), coder)
 print(json.dumps([latents, picture.tolist(), peak() - before]))
 """
+
+
+def test_tables_do_not_follow_the_callers_decimal_precision(coder):
+    file = codec.encode(car(2, 40, 40), 5, coder)
+    codec.tables.cache_clear()
+    with decimal.localcontext(decimal.Context(prec=4)):
+        assert codec.encode(car(2, 40, 40), 5, coder) == file
+    codec.tables.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="memory cannot be asked for there")

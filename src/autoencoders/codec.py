@@ -10,7 +10,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from decimal import Context, Decimal
+from decimal import Context, Decimal, localcontext
 from functools import cache
 from pathlib import Path
 
@@ -42,16 +42,17 @@ def tables() -> list[tuple[int, constriction.stream.model.Categorical]]:
     Symbols run from minus to plus the largest one, beyond what is likely, so that a wrong guess costs bits instead of being cut off.
     The probabilities come from decimal arithmetic, the same on every machine.
     """
-    number, result = Context(prec=30), []
-    for i in range(50):
-        scale = number.exp(number.multiply(Decimal(i - 16) / 4, number.ln(Decimal(2))))
-        limit = max(64, int(18 * scale) + 3)
-        ratio, half = number.exp(-1 / scale), number.exp(-1 / (2 * scale))
-        side = [(1 / half - half) / 2 * ratio]  # P(1), P(2), ...: each the one before times exp(-1/scale)
-        while len(side) < limit:
-            side.append(side[-1] * ratio)
-        masses = np.array([max(1, int(p * 2**30)) for p in [*side[::-1], 1 - half, *side]], np.float64)
-        result.append((limit, constriction.stream.model.Categorical(masses / 2**30, perfect=False)))
+    result = []
+    with localcontext(Context(prec=30)):  # not the caller's precision, which may be another
+        for i in range(50):
+            scale = (Decimal(i - 16) / 4 * Decimal(2).ln()).exp()
+            limit = max(64, int(18 * scale + Decimal("1e-9")) + 3)  # where 18 * scale is whole, whichever way it was rounded
+            ratio, half = (-1 / scale).exp(), (-1 / (2 * scale)).exp()
+            side = [(1 / half - half) / 2 * ratio]  # P(1), P(2), ...: each the one before times exp(-1/scale)
+            while len(side) < limit:
+                side.append(side[-1] * ratio)
+            masses = np.array([max(1, int(p * 2**30)) for p in [*side[::-1], 1 - half, *side]], np.float64)
+            result.append((limit, constriction.stream.model.Categorical(masses / 2**30, perfect=False)))
     return result
 
 
@@ -96,7 +97,8 @@ class Reader:
         padded = body + bytes(16 - len(body) % 4)
         self.coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, ">u4").astype(np.uint32))
 
-    def code(self, table: np.ndarray, symbols=None) -> np.ndarray:
+    def code(self, table: np.ndarray) -> np.ndarray:
+        """Read the symbols that were written with these tables, `(n,)`."""
         order = np.argsort(table, kind="stable")
         result = np.empty(len(table), np.int64)
         for i, at in _runs(table[order], order):
