@@ -22,11 +22,11 @@ def test_grid_shows_each_picture_as_it_is(pictures):
     assert plots.grid(torch.rand(2, 1, 8, 8))[0, 0].images[0].get_cmap().name == "gray"
 
 
-def test_before_after_magnifies_the_difference_around_grey(pictures):
+def test_before_after_magnifies_the_error_around_grey(pictures):
     before = torch.full((1, 3, 4, 4), 0.5)
     axes = plots.before_after(before, before + 0.1, titles=["20 dB"], magnify=4)
     np.testing.assert_allclose(axes[2, 0].images[0].get_array(), 0.9, rtol=1e-5)
-    assert axes[1, 0].get_title() == "20 dB" and axes[2, 0].get_ylabel() == "difference ×4"
+    assert axes[1, 0].get_title() == "20 dB" and axes[2, 0].get_ylabel() == "error ×4"
     same = plots.before_after(pictures, pictures, columns=3)
     assert same.shape == (3, 3)
     np.testing.assert_array_equal(same[2, 1].images[0].get_array(), 0.5)
@@ -54,7 +54,7 @@ def test_rate_distortion_tells_curves_apart_without_colour():
 
 def test_style_is_for_a_projector():
     plots.use_style()
-    assert plt.rcParams["font.size"] >= 14 and plt.rcParams["svg.hashsalt"]
+    assert plt.rcParams["font.size"] >= 17 and plt.rcParams["svg.hashsalt"]
 
 
 @pytest.mark.parametrize("bad", [torch.rand(3, 8, 8), torch.rand(1, 4, 8, 8), np.zeros((8, 8, 3), np.uint8)])
@@ -66,3 +66,18 @@ def test_a_single_picture_is_no_batch(bad):
 def test_before_and_after_must_match(pictures):
     with pytest.raises(ValueError, match=r"shapes \(2, 64, 64, 3\) and \(3, 64, 64, 3\): expected as many pictures"):
         plots.before_after(pictures[:2], pictures[:3])
+
+
+def test_rows_have_a_name_and_their_titles(pictures):
+    axes = plots.rows({"clean": pictures[:2], "noisy": data.to_float(pictures[2:4])}, {"noisy": ["20 dB", "21 dB"]})
+    assert axes.shape == (2, 2) and [axis.get_ylabel() for axis in axes[:, 0]] == ["clean", "noisy"]
+    assert [axis.get_title() for axis in axes.flat] == ["", "", "20 dB", "21 dB"]
+    np.testing.assert_allclose(axes[1, 1].images[0].get_array(), pictures[3] / 255.0, atol=1e-6)
+    with pytest.raises(ValueError, match=r"rows of \[2, 1\] pictures: expected as many in each"):
+        plots.rows({"clean": pictures[:2], "noisy": pictures[:1]})
+
+
+def test_titles_fit_over_their_picture(pictures):
+    axes = plots.grid(pictures[:2], ["k = 1", "a title much too long for it"], side=1.3)
+    widths = [axis.title.get_window_extent().width / axis.get_window_extent().width for axis in axes.flat]
+    assert max(widths) < 1.1 and axes.flat[0].title.get_fontsize() == plt.rcParams["font.size"]

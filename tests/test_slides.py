@@ -1,6 +1,7 @@
 """The talk: both decks hold every slide, picture and note, and every number comes from the results."""
 
 import importlib.util
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from pptx import Presentation
 from pptx.util import Pt
 
@@ -126,6 +128,17 @@ def test_each_picture_is_embedded_with_alternative_text(talk):
             assert drawn[0].image.blob == file
             assert drawn[0]._element.xpath("string(.//p:cNvPr/@descr)") == slide.alt == other["pictures"][0][1]
             assert len(slide.alt) > 20 and other["pictures"][0][0].startswith("data:image/png;base64,")
+
+
+def test_text_in_figures_is_legible_from_the_last_row(talk):
+    small = {}
+    for slide, one in zip(talk[0], talk[1].slides, strict=True):
+        for shape in (shape for shape in one.shapes if shape.shape_type == 13):
+            about = Image.open(io.BytesIO(shape.image.blob)).info
+            scale = shape.width.inches * about["dpi"][0] / shape.image.size[0]
+            if float(about["Smallest text"]) * scale < 18:
+                small[slide.figure] = f"{float(about['Smallest text']) * scale:.1f} pt"
+    assert not small, f"text below 18 points: {small}; make the figure smaller, which magnifies it on the slide"
 
 
 def test_text_of_every_slide_is_in_both_decks(talk):

@@ -9,11 +9,12 @@ import torch
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = "os^Dvp*"
 STYLE = {
-    "axes.prop_cycle": mpl.cycler(color=COLOURS), "font.size": 14, "axes.titlesize": 15, "axes.labelsize": 14, "legend.fontsize": 12,
-    "lines.linewidth": 2.2, "lines.markersize": 7, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-    "axes.spines.right": False, "figure.constrained_layout.use": True, "figure.dpi": 72, "savefig.dpi": 150,
-    "svg.hashsalt": "autoencoders", "svg.fonttype": "path",
+    "axes.prop_cycle": mpl.cycler(color=COLOURS), "font.size": 17, "axes.titlesize": 18, "axes.titlelocation": "left",
+    "axes.labelsize": 17, "legend.fontsize": 17, "legend.handlelength": 1.3, "legend.labelspacing": 0.25, "lines.linewidth": 2.4,
+    "lines.markersize": 8, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
+    "figure.constrained_layout.use": True, "figure.dpi": 72, "savefig.dpi": 150, "svg.hashsalt": "autoencoders", "svg.fonttype": "path",
 }  # fmt: skip
+CHARACTER = 0.145  # inches that a character of the course's text is wide, about
 
 
 def use_style() -> None:
@@ -29,32 +30,57 @@ def _show(pictures) -> np.ndarray:
     return pictures.detach().cpu().float().clamp(0, 1).movedim(1, -1).numpy() if colour == 1 else pictures
 
 
-def _picture(axis, picture, title: str = "") -> None:
+def _picture(axis, picture, title: str = "", side: float = 1.6) -> None:
     axis.imshow(picture, cmap="gray", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, interpolation="none")
-    axis.set_title(title, fontsize=12)
+    longest = max(map(len, title.split("\n")))
+    axis.set_title(title, loc="center", fontsize=min(1, side / (CHARACTER * longest + 1e-9)) * plt.rcParams["font.size"])
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
 
 
+def _height(titles) -> float:
+    """Inches that the tallest of some titles takes."""
+    return max((0.27 * (title.count("\n") + 1) for title in titles if title), default=0.0)
+
+
 def grid(pictures, titles=None, columns: int = 8, side: float = 1.6) -> np.ndarray:
     """Pictures in rows of `columns`, each `side` inches; `titles` one a picture. Returns the axes, `(rows, columns)`."""
-    pictures = _show(pictures)
+    pictures, titles = _show(pictures), titles or [""] * len(pictures)
     columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    _, axes = plt.subplots(rows, columns, figsize=(side * columns, (side + 0.3 * (titles is not None)) * rows), squeeze=False)
+    count = -(-len(pictures) // columns)
+    _, axes = plt.subplots(count, columns, figsize=(side * columns, (side + _height(titles)) * count), squeeze=False)
     for i, axis in enumerate(axes.flat):
         axis.set_axis_off()
         if i < len(pictures):
             axis.set_axis_on()
-            _picture(axis, pictures[i], titles[i] if titles is not None else "")
+            _picture(axis, pictures[i], titles[i], side)
+    return axes
+
+
+def rows(named: dict, titles: dict | None = None, side: float = 1.3) -> np.ndarray:
+    """A row for each `name: pictures`, as many in each, with its name at the left; `titles` are `{name: one a picture}`.
+
+    Returns the axes, `(rows, columns)`.
+    """
+    shown, titles = {name: _show(pictures) for name, pictures in named.items()}, titles or {}
+    columns = len(next(iter(shown.values())))
+    if {len(pictures) for pictures in shown.values()} != {columns}:
+        raise ValueError(f"rows of {[len(pictures) for pictures in shown.values()]} pictures: expected as many in each")
+    heights = [side + _height(titles.get(name, [])) for name in shown]
+    width = side * columns + CHARACTER * max(len(line) for name in shown for line in name.split("\n"))
+    _, axes = plt.subplots(len(shown), columns, figsize=(width, sum(heights)), squeeze=False, height_ratios=heights)
+    for line, (name, pictures) in zip(axes, shown.items(), strict=True):
+        for axis, picture, title in zip(line, pictures, titles.get(name, [""] * columns), strict=True):
+            _picture(axis, picture, title, side)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
     return axes
 
 
 def before_after(
-    before, after, titles=None, names=("before", "after"), magnify: float = 4, columns: int = 6, side: float = 1.6
+    before, after, titles=None, names=("before", "after"), magnify: float = 4, columns: int = 5, side: float = 1.3
 ) -> np.ndarray:
-    """Three rows: the pictures, what became of them, and the difference, `magnify` times, around mid-grey.
+    """Three rows: the pictures, what became of them, and the error, `magnify` times, around mid-grey.
 
     `titles` stand over the second row, e.g. each picture's PSNR. Returns the axes, `(3, columns)`.
     """
@@ -62,13 +88,9 @@ def before_after(
     if before.shape != after.shape:
         raise ValueError(f"shapes {before.shape} and {after.shape}: expected as many pictures of one size before as after")
     unit = [x / 255.0 if x.dtype == np.uint8 else x for x in (before, after)]
-    difference = np.clip(0.5 + magnify * (unit[1] - unit[0]), 0, 1)
-    _, axes = plt.subplots(3, len(before), figsize=(side * len(before) + 0.5, 3 * side + 0.4), squeeze=False)
-    for row, (pictures, name) in enumerate(zip((before, after, difference), (*names, f"difference ×{magnify:g}"), strict=True)):
-        for column, picture in enumerate(pictures):
-            _picture(axes[row, column], picture, titles[column] if titles is not None and row == 1 else "")
-        axes[row, 0].set_ylabel(name)
-    return axes
+    error = np.clip(0.5 + magnify * (unit[1] - unit[0]), 0, 1)
+    shown = {names[0]: before, names[1]: after, f"error ×{magnify:g}": error}
+    return rows(shown, {names[1]: titles[: len(before)]} if titles is not None else None, side)
 
 
 def convergence(history: dict, terms=("loss",), label: str = "", log: bool = True, ax=None) -> plt.Axes:
@@ -98,6 +120,11 @@ def rate_distortion(curves: dict, quality: str = "PSNR [dB]", rate: str = "bytes
     """Quality against rate, one line a codec: `{"JPEG": (bytes, psnr), ...}`, rates on a logarithmic axis with plain numbers."""
     ax = lines(curves, rate, quality, logx=True, ax=ax)
     ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
+
+    def label(x, _):
+        wide = ax.get_xlim()[1] > 120 * ax.get_xlim()[0]  # then there is no room but for powers of ten
+        return "" if wide and round(np.log10(x) % 1, 6) else f"{x:,.0f}" if x >= 1 else f"{x:g}"
+
+    ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(label))
     ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     return ax

@@ -6,6 +6,8 @@ import os
 from numbers import Real
 from pathlib import Path
 
+from matplotlib.text import Text
+
 from autoencoders import data
 
 
@@ -53,12 +55,17 @@ def load() -> dict:
 
 
 def save_figure(name: str, figure) -> None:
-    """Write a matplotlib figure (or an axes' one) as `figures/<name>.png`, and without pictures in it as `.svg`; bytes repeat."""
+    """Write a matplotlib figure (or an axes' one) as `figures/<name>.png`, and without pictures in it as `.svg`; bytes repeat.
+
+    The PNG says in points how small its smallest text is, for a test that slides are legible from the last row.
+    """
     if not name.isidentifier():
         raise ValueError(f"name={name!r}: expected letters, digits and underscores, such as 'svd_energy'")
     figure = getattr(figure, "flat", [figure])[0]
     figure = figure.figure if hasattr(figure, "figure") else figure
     (folder() / "figures").mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder() / "figures" / f"{name}.png", metadata={"Software": None})
+    figure.draw_without_rendering()  # labels of ticks come into being here
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    figure.savefig(folder() / "figures" / f"{name}.png", metadata={"Software": None, "Smallest text": f"{min(sizes, default=99):.1f}"})
     if not any(axis.images for axis in figure.axes):  # pictures only grow in an SVG
         figure.savefig(folder() / "figures" / f"{name}.svg", metadata={"Date": None, "Creator": None})
