@@ -82,8 +82,7 @@ def tidy(notebook) -> None:
     )
     count = 0
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in ("nbgrader", "tags") if cell.metadata.get(key)})
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
