@@ -212,6 +212,19 @@ def test_weights_are_trained_packed_and_seeded(folder, capsys, monkeypatch):
     assert "a.aew is there already" in refused(capsys, "train", "codec", "--out", "a.aew")
 
 
+def test_a_student_learns_from_its_teacher_or_from_the_originals(folder, capsys, monkeypatch):
+    original = data.cars
+    monkeypatch.setattr(data, "cars", lambda size, where, limit=100: original(size // 8, data.ROOT / "cars_sample", 10))
+    monkeypatch.setattr(data, "augment", lambda crop, **options: lambda pictures: pictures)
+    monkeypatch.setattr(cli, "STUDENT", {"width": 4, "post": 4, "blocks": 0, "context": 2})
+    for out, options in (("a.aew", []), ("b.aew", []), ("c.aew", ["--without-teacher"])):
+        assert run("train", "student", "--out", out, "--epochs", 1, *options) == 0
+    a, b, c = ((folder / name).read_bytes() for name in ("a.aew", "b.aew", "c.aew"))
+    assert a == b != c and codec.unpack(a).arguments["width"] == 4
+    assert f"a.aew: {len(a):,} bytes; 8 pictures, 1 epochs, training loss" in capsys.readouterr().out
+    assert "--without-teacher: expected with `train student`" in refused(capsys, "train", "codec", "--out", "d.aew", "--without-teacher")
+
+
 def test_progress_only_where_somebody_looks(folder, capsys, monkeypatch):
     monkeypatch.delenv("CI")
     assert run("encode", "car0.png", "-o", "a.aez") == 0 and capsys.readouterr().err == ""

@@ -313,3 +313,22 @@ def test_fit_codec_interrupted_and_resumed_is_the_same(tmp_path, monkeypatch):
         trained(checkpoint=tmp_path / "c.pt")
     torch.rand(3)
     assert trained(checkpoint=tmp_path / "c.pt") == whole
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_student_draws_what_it_is_shown(taught):
+    """One that may become its teacher ends near what it is to draw; nothing but its synthesis has learnt."""
+    training.seed_everything(0)
+    pictures = torch.rand(4, 3, 16, 16)
+    teacher, student = models.LearnedCodec((2, 3), 4, 4, 1, 4), models.LearnedCodec((2, 3), 4, 4, 1, 2)
+    teacher.start_from_pca(pictures)
+    torch.nn.init.normal_(teacher.post[-2].weight, std=0.02)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    history = training.fit_student(student, teacher, pictures, 5, taught, epochs=30, lr=3e-3, batch_size=4)
+    quality = torch.full((4,), 4)
+    with torch.no_grad():
+        latents = teacher.decoded(pictures, quality)
+        drawn, target = student.synthesis(latents, quality), teacher.synthesis(latents, quality) if taught else pictures
+    assert (drawn - target).square().mean() < history["train_loss"][0]
+    changed = {name.split(".")[0] for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"synthesis_pca", "synthesis_net", "post"}

@@ -19,6 +19,8 @@ from autoencoders.models import LearnedCodec
 ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8, lambdas=(0.0047,))  # noqa: C408
 PRECISION = 8.0  # steps that a weight's spread is rounded to
 EPOCHS = 400  # passes over the pictures of an archive
+# The student of notebook 04 draws the shipped codec's latents, at one quality, with a quarter of the weights.
+STUDENT = dict(width=20, post=18, blocks=3, context=2)  # noqa: C408
 
 
 def add_encode(commands) -> None:
@@ -106,31 +108,42 @@ def run_info(arguments) -> None:
 
 
 def add_train(commands) -> None:
-    command = commands.add_parser("train", help="train the weights that come with the program")
-    command.add_argument("what", choices=["codec"], help="the learned codec")
+    command = commands.add_parser("train", help="train the weights that come with the program or a notebook")
+    command.add_argument("what", choices=["codec", "student"], help="the learned codec, or a small network that draws its pictures")
     command.add_argument("--pictures", nargs="+", type=Path, default=[], metavar="FOLDER", help="renders beside those of cars_sample/")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write, such as codec.aew")
-    command.add_argument("--epochs", type=int, default=1000, help="passes over the pictures (default: %(default)s)")
+    command.add_argument("--epochs", type=int, help="passes over the pictures (default: 1000, a student's 60)")
     command.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
+    command.add_argument("--without-teacher", action="store_true", help="let the student learn from the originals")
     command.add_argument("--force", action="store_true", help="overwrite FILE")
     command.set_defaults(run=run_train)
 
 
 def run_train(arguments) -> None:
+    if arguments.without_teacher and arguments.what != "student":
+        raise ValueError("--without-teacher: expected with `train student` alone; leave it out")
     _refuse_to_overwrite([arguments.out], arguments.force)
     sample = data.ROOT / "cars_sample"  # never real_data(): the shipped weights have seen renders alone
     small, _ = data.cars(128, sample)
     seen, unseen = data.split(len(small))
     pictures = torch.cat([data.cars(256, sample)[0][seen], *(data.cars(256, folder, None)[0] for folder in arguments.pictures)])
     training.seed_everything(arguments.seed)
-    model = LearnedCodec().start_from_pca(small[seen])
-    options = {"epochs": arguments.epochs, "validate_every": 50, "augment": data.augment(64, area=(1 / 16, 0.3), colours=True)}
-    options |= {"seed": arguments.seed, "checkpoint": _checkpoint(arguments.out)}
-    history = training.fit_codec(model, pictures, valid=small[unseen], **options)
-    file = codec.pack(model)
+    options = {"seed": arguments.seed, "checkpoint": _checkpoint(arguments.out)}
+    if arguments.what == "codec":
+        model, epochs = LearnedCodec().start_from_pca(small[seen]), 1000 if arguments.epochs is None else arguments.epochs
+        options |= {"validate_every": 50, "augment": data.augment(64, area=(1 / 16, 0.3), colours=True), "valid": small[unseen]}
+        history = training.fit_codec(model, pictures, epochs=epochs, **options)
+        about = f"loss of unseen cars {history['valid_loss'][-1]:.4f}"
+    else:
+        model, epochs = LearnedCodec(codec.shipped().groups, **STUDENT), 60 if arguments.epochs is None else arguments.epochs
+        crop = data.augment(128, area=(0.2, 1), colours=True)
+        crops = torch.cat([crop(pictures) for _ in _progress(range(16), "crops")])  # the walk through their latents takes long, so once
+        options |= {"lr": 3e-3, "batch_size": 8, "taught": not arguments.without_teacher}
+        history = training.fit_student(model, codec.shipped(), crops, quality=5, epochs=epochs, **options)
+        about = f"training loss {history['train_loss'][-1]:.3e}"
+    file = codec.pack(model, decoder_only=arguments.what == "student")
     _replace(arguments.out, lambda part: part.write_bytes(file))
-    about = f"{len(pictures)} pictures, {arguments.epochs} epochs, loss of unseen cars {history['valid_loss'][-1]:.4f}"
-    print(f"{arguments.out}: {len(file):,} bytes; {about}")
+    print(f"{arguments.out}: {len(file):,} bytes; {len(pictures)} pictures, {epochs} epochs, {about}")
 
 
 def add_download(commands) -> None:

@@ -53,3 +53,9 @@ def rate_distortion(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, to
     distortion = 255**2 * (pictures - batch).square().flatten(1).mean(1)
     loss = ((rate + weight * distortion) * (0.003 / weight).sqrt()).mean()
     return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}
+
+
+def drawing(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
+    """Mean squared error of what a `LearnedCodec` draws: `batch` is `(decoded latents, quality levels, pictures to be drawn)`."""
+    latents, quality, target = batch
+    return {"loss": F.mse_loss(model.synthesis(latents, quality).float(), target)}

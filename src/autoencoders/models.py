@@ -386,6 +386,12 @@ class LearnedCodec(nn.Module):
             known.append(decoded)
         return torch.cat(known, 1) * 4
 
+    def decoded(self, pictures: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
+        """The latents that a decoder has of pictures, `(N, channels, H/8, W/8)`: `synthesis` draws from them."""
+        latents = self.analysis(pictures)
+        latents = latents.double() if self.fixed_point else latents
+        return self.walk(latents, quality, lambda values, mean, _: mean + (values - mean).round()).float()
+
     def forward(self, pictures: torch.Tensor, quality: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What comes back of the pictures, and the bits that each is estimated to take, `(N,)`.
 

@@ -126,6 +126,23 @@ def fit_codec(model: LearnedCodec, pictures: torch.Tensor, *, lr: float = 1e-3, 
     return fit(model, losses.rate_distortion, pictures, batch_size=batch_size, optimizer=optimizer, clip=2.0, **options)
 
 
+def fit_student(student: LearnedCodec, teacher: LearnedCodec, pictures: torch.Tensor, quality: int, taught: bool = True, **options) -> dict:
+    """`fit` for the synthesis of a small codec that draws a large one's latents, at one quality: distillation (Hinton et al. 2015).
+
+    What it is to draw is what the teacher draws, or, unless `taught`, the pictures themselves, `(N, 3, H, W)` with H and W
+    multiples of 8. It starts from the teacher's PCA, and the rest of it adds nothing at first.
+    """
+    student.synthesis_pca.load_state_dict(teacher.synthesis_pca.state_dict())
+    torch.nn.init.zeros_(student.post[-2].weight)
+    torch.nn.init.zeros_(student.post[-2].bias)
+    level = torch.full((len(pictures),), quality - 1)
+    with torch.no_grad():
+        latents = torch.cat([teacher.decoded(part, level[: len(part)]) for part in pictures.split(16)])
+        if taught:
+            pictures = torch.cat([teacher.synthesis(part, level[: len(part)]) for part in latents.split(16)])
+    return fit(student, losses.drawing, (latents, level, pictures), weight_decay=0.0, **options)
+
+
 def _enter(run: dict, entry: dict, means: dict, model: torch.nn.Module, patience: int | None) -> None:
     """Add the means since the last entry to the history; with `patience`, keep the best weights, or end the run without them."""
     entry |= {f"train_{name}": value / run["samples"] for name, value in run["sums"].items()}
