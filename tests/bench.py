@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from autoencoders import data, losses, models, svd, training
+from autoencoders import codec, data, losses, models, svd, training
 
 os.environ["CI"] = "true"
 
@@ -63,6 +63,17 @@ def bench_svd(pictures: torch.Tensor) -> None:
     print(f"  PSNR at rank 16 differs by at most {np.abs(error[0] - error[1]).max():.6f} dB (wanted: 0.01)")
 
 
+def bench_codec(pictures: torch.Tensor) -> None:
+    teacher, student = codec.shipped(), codec.unpack((data.ROOT / "notebooks" / "student.aew").read_bytes())
+    picture, level = data.to_bytes(pictures[:1])[0], torch.tensor([4])
+    with torch.inference_mode():
+        latents, file = teacher.decoded(pictures[:1], level), codec.encode(picture)
+        large, small = fastest(lambda: teacher.synthesis(latents, level), lambda: student.synthesis(latents, level), rounds=20)
+        encode, decode = fastest(lambda: codec.encode(picture), lambda: codec.decode(file), rounds=20)
+    print(f"codec, a picture of 128 x 128: encode {1000 * encode:.0f} ms, decode {1000 * decode:.0f} ms")
+    print(f"  drawing it: teacher {1000 * large:.1f} ms, student {1000 * small:.1f} ms, {large / small:.1f} times as fast")
+
+
 if __name__ == "__main__":
     print(f"{torch.get_num_threads()} threads, data: {data.source()}")
     try:
@@ -72,3 +83,4 @@ if __name__ == "__main__":
         cars = torch.rand(100, 3, 128, 128)
     bench_training(cars[:80])
     bench_svd(cars)
+    bench_codec(cars)
