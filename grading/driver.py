@@ -115,13 +115,25 @@ class Kernel:
                 continue
             kind, content = message["msg_type"], message["content"]
             if kind == "status" and content["execution_state"] == "idle":
-                return outputs, state
+                return outputs + self.unsaid(request, outputs), state
             if kind in ("stream", "display_data", "execute_result", "error"):
                 size += sum(map(len, map(str, content.get("data", content).values())))
                 if size <= cap or kind == "error":
                     outputs.append(output_from_msg(message))
                 elif state == "done":
                     state, deadline = self.interrupt("loud")
+
+    def unsaid(self, request: str, outputs: list) -> list:
+        """The error of a cell that failed without showing one, for want of memory say."""
+        try:
+            while (reply := self.client.get_shell_msg(timeout=10))["parent_header"].get("msg_id") != request:
+                pass
+            status = reply["content"]["status"]
+        except Empty:
+            status = "silent"
+        if status == "ok" or any(output["output_type"] == "error" for output in outputs):
+            return []
+        return [{"output_type": "error", "ename": "Error", "evalue": f"the kernel's reply is {status!r}"}]
 
     def interrupt(self, state: str) -> tuple[str, float]:
         self.manager.interrupt_kernel()

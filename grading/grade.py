@@ -13,8 +13,10 @@ import os
 import re
 import sys
 import threading
+import time
 import tomllib
 import traceback
+import warnings
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -30,6 +32,7 @@ import compare
 from assignment import release
 from sandbox import HERE, ROOT, Died, Limits, Sandbox, missing
 
+warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named twice
 LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES = 30_000_000, 100_000_000, 500
 CRITERIA = ("documentation", "talk", "extra_ideas")
 FORM = """# Your points for {student}. This file was written once; later runs read it and never change it.
@@ -114,13 +117,12 @@ def read(path: Path):
     try:
         if path.stat().st_size > LARGEST_NOTEBOOK:
             raise ValueError(f"{path.stat().st_size:,} bytes, expected at most {LARGEST_NOTEBOOK:,}")
-        content = json.loads(path.read_text("utf-8"))
-        notebook = nbformat.convert(nbformat.from_dict(content), 4) if content.get("nbformat") != 4 else nbformat.from_dict(content)
-        _, notebook = nbformat.validator.normalize(notebook)
+        _, notebook = nbformat.validator.normalize(nbformat.reads(path.read_text("utf-8"), as_version=4))
         nbformat.validate(notebook)
-        notebook = nbformat.v4.rejoin_lines(notebook)
     except Exception as error:  # whatever a damaged file raises
-        raise ValueError(f"{path.name} is no readable notebook: {str(error).strip().splitlines()[0][:300] if str(error) else error!r}") from None
+        raise ValueError(
+            f"{path.name} is no readable notebook: {str(error).strip().splitlines()[0][:300] if str(error) else error!r}"
+        ) from None
     if not any(cell.source.strip() for cell in notebook.cells):
         raise ValueError(f"{path.name} is empty")
     return notebook
@@ -175,7 +177,14 @@ class Grader:
     @cached_property
     def own_key(self) -> bytes:
         """Changes with everything that grades."""
-        about = [asdict(self.limits), self.trust, self.course.notebooks, self.course.bands, self.course.results]
+        about = [
+            asdict(self.limits),
+            self.trust,
+            os.environ.get("GRADING_SEED"),
+            self.course.notebooks,
+            self.course.bands,
+            self.course.results,
+        ]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         sources = [path for place in (HERE, ROOT / "src", ROOT / "cars_sample") for path in sorted(place.rglob("*")) if path.is_file()]
         for path in [*(p for p in sources if "__pycache__" not in p.parts and p.suffix != ".html"), ROOT / "requirements.lock"]:
@@ -244,8 +253,8 @@ class Grader:
     def notebook(self, folder: Path, path: Path, notebook, solved, exercises: list) -> tuple[dict, dict]:
         """Execute a notebook again and ask the hidden tests. Returns what to tell about it, and why each exercise fails ("" for a pass)."""
         plan, faults = restored(solved, notebook)
-        skipped, fresh, hidden = {}, {}, {}
-        for attempt in range(3):  # a cell that kills everything is left out, so that the others get what is theirs
+        skipped, fresh, hidden, started = {}, {}, {}, time.monotonic()
+        for _ in range(3):  # a cell that kills everything is left out, so that the others get what is theirs
             fresh, hidden, reason = {}, {}, ""
             cells = [[number, source] for number, source, _ in plan if number not in skipped]
             try:
@@ -268,7 +277,7 @@ class Grader:
             if killer is None:
                 break
             skipped[killer] = reason or "the kernel died"
-            if "seconds" in reason:
+            if time.monotonic() > started + self.limits.wall:
                 break
         tests = {test.removesuffix("_test"): number for number, _, test in plan if test}
         outcomes = {}
@@ -279,7 +288,9 @@ class Grader:
         failed = [{"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)} for n, _, _ in plan]
         changed = {n for n, source, test in plan if test and (n > len(notebook.cells) or notebook.cells[n - 1].source != source)}
         ignored = {cell.get("id") for cell in solved.cells if "nbval-ignore-output" in cell.metadata.get("tags", [])}
-        findings = compare.outputs(notebook.cells, {n: f for n, f in fresh.items() if n not in changed | set(skipped)}, self.course.bands, ignored)
+        findings = compare.outputs(
+            notebook.cells, {n: f for n, f in fresh.items() if n not in changed | set(skipped)}, self.course.bands, ignored
+        )
         about = {"file": str(path.relative_to(folder)), "note": "", "cells": len(plan), "failed": [f for f in failed if f["what"]]}
         return about | {"findings": findings, "restored": sorted(test for n, _, test in plan if n in changed)}, outcomes
 
@@ -344,7 +355,11 @@ def complaint(fresh: dict | None, limits: Limits) -> str:
     """Why a cell did not pass in the re-run, or ""."""
     if fresh is None:
         return "not executed"
-    reasons = {"late": f"stopped after {limits.cell} seconds", "loud": f"stopped after {limits.output:,} bytes of output", "died": "the kernel died"}
+    reasons = {
+        "late": f"stopped after {limits.cell} seconds",
+        "loud": f"stopped after {limits.output:,} bytes of output",
+        "died": "the kernel died",
+    }
     return reasons.get(fresh["state"]) or ("" if fresh["state"] == "done" and not fresh["error"] else fresh["error"] or "not executed")
 
 
@@ -465,14 +480,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "grades", metavar="FOLDER", help="default: build/grades")
     parser.add_argument("--only", default="", metavar="01", help="only notebooks whose names begin so")
     parser.add_argument("--workers", type=int, metavar="N", help="submissions side by side (default: one a processor core)")
-    parser.add_argument("--trust", action="store_true", help="run without a sandbox, where there is none: submissions can do what you can do")
+    parser.add_argument(
+        "--trust", action="store_true", help="run without a sandbox, where there is none: submissions can do what you can do"
+    )
     arguments = parser.parse_args(argv)
     try:
         if not arguments.trust and (why := missing()):
             raise ValueError(f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one")
         if not arguments.submissions.is_dir():
             raise ValueError(f"no folder {str(arguments.submissions)!r}: expected one that holds one folder a student")
-        grade_all(arguments.submissions, arguments.out, Grader(Course.of_repository(arguments.only), trust=arguments.trust), arguments.workers)
+        grade_all(
+            arguments.submissions, arguments.out, Grader(Course.of_repository(arguments.only), trust=arguments.trust), arguments.workers
+        )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -62,7 +62,9 @@ def _environment(folder: str, out: str, package: str) -> dict:
 
 
 def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
-    call = "bwrap --unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --cap-drop ALL --die-with-parent --new-session".split()
+    call = (
+        "bwrap --unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --cap-drop ALL --die-with-parent --new-session".split()
+    )
     call += ["--hostname", "grading", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(name):
@@ -89,6 +91,20 @@ def _given() -> list[Path]:
     return sorted(path for path in (ROOT / "notebooks").glob("*.aez"))
 
 
+def _below(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _held(process: psutil.Process, method: str, kind: str) -> int:
+    try:
+        return getattr(getattr(process, method)(), kind)
+    except psutil.Error:  # it ended meanwhile
+        return 0
+
+
 class Sandbox:
     """`with Sandbox(folder, limits, trust, results) as box`, then `box.request(...)`; every failure is a `Died` with its reason."""
 
@@ -96,7 +112,12 @@ class Sandbox:
         self.limits, self.trust, self.results, self.folder = limits, trust, results, folder
 
     def __enter__(self):
-        limits = {"RLIMIT_CORE": 0, "RLIMIT_CPU": self.limits.cpu, "RLIMIT_DATA": self.limits.memory, "RLIMIT_FSIZE": self.limits.file}
+        limits = {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_CPU": self.limits.cpu,
+            "RLIMIT_DATA": self.limits.memory * 3 // 2,
+            "RLIMIT_FSIZE": self.limits.file,
+        }
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
         if self.trust:
             self.own = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -108,7 +129,8 @@ class Sandbox:
             limits["RLIMIT_NPROC"] = 8 * self.limits.processes  # counts threads
             course, submission, given = "/course", "/course/submission", "/course/given"
             self.process = subprocess.Popen(_walls(self.folder, self.limits, [sys.executable, "/course/driver.py"]), **pipes)
-        self.deadline, self.looked, self.said, self.buffer = time.monotonic() + self.limits.wall, 0.0, 0, bytearray()
+        self.heard = time.monotonic()
+        self.deadline, self.looked, self.said, self.buffer = self.heard + self.limits.wall, 0.0, 0, bytearray()
         for pipe in (self.process.stdin, self.process.stdout):
             os.set_blocking(pipe.fileno(), False)
         try:
@@ -120,7 +142,7 @@ class Sandbox:
 
     def __exit__(self, *_):
         if self.trust:
-            for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+            for process in [self.process, *_below(self.process.pid)]:
                 process.kill()
             self.own.cleanup()
         else:
@@ -134,6 +156,7 @@ class Sandbox:
 
     def replies(self, op: str, **arguments):
         """Send one request and yield its replies as they come."""
+        self.heard = time.monotonic()
         pending = memoryview(json.dumps({"op": op, **arguments}).encode() + b"\n")
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
@@ -147,6 +170,7 @@ class Sandbox:
                             raise Died("it ended in the middle")
                         else:
                             self.said += len(read)
+                            self.heard = time.monotonic()
                             self.buffer += read
                     except BrokenPipeError:
                         raise Died("it ended in the middle") from None
@@ -165,24 +189,22 @@ class Sandbox:
 
     def watch(self) -> None:
         """Raise Died where a limit is passed that the kernel does not keep."""
-        if time.monotonic() > self.deadline:
+        now = time.monotonic()
+        if now > self.deadline:
             raise Died(f"it took more than {self.limits.wall} seconds")
+        if now > self.heard + self.limits.cell + 60:
+            raise Died(f"it was silent for more than {self.limits.cell + 60} seconds")
         if self.said > CARRIED:
             raise Died(f"it said more than {CARRIED:,} bytes")
-        if time.monotonic() < self.looked + 0.2:
+        if now < self.looked + 0.2:
             return
-        try:
-            processes = psutil.Process(self.process.pid).children(recursive=True)
-            memory = sum(process.memory_info().rss for process in processes)
-            if memory > self.limits.memory:  # what several share was counted several times
-                memory = sum(process.memory_full_info().pss for process in processes)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            return
-        self.looked = time.monotonic()
+        processes = _below(self.process.pid)
         if len(processes) > self.limits.processes:
             raise Died(f"it started more than {self.limits.processes} processes")
-        if memory > self.limits.memory:
-            raise Died(f"it held more than {self.limits.memory / 2**30:.3g} GiB of memory")
+        if sum(_held(process, "memory_info", "rss") for process in processes) > self.limits.memory:  # counts twice what two share
+            if sum(_held(process, "memory_full_info", "pss") for process in processes) > self.limits.memory:
+                raise Died(f"it held more than {self.limits.memory / 2**30:.3g} GiB of memory")
+        self.looked = time.monotonic()
 
     def ask(self, expression: str, **inputs):
         """What an expression gives in the kernel, with `inputs` among its names: see `driver.encode`. AssertionError where it gives nothing."""

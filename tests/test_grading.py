@@ -59,7 +59,7 @@ def tiny() -> nbformat.NotebookNode:
             "print('tiny.value =', 3 + np.random.rand() / 9, 'dB (n = 1, cars_sample)')", metadata={"tags": ["nbval-ignore-output"]}
         ),
         *exercise("double", "x", "return 2 * x", "assert double(3) == 6, 'double(3): expected 6, twice the number'", 2),
-        *exercise("total", "values", "return sum(values)", "assert total([1, 2]) == 3, 'total([1, 2]): expected 3'", 3),
+        *exercise("add_up", "values", "return sum(values)", "assert add_up([1, 2]) == 3, 'add_up([1, 2]): expected 3'", 3),
         new_markdown_cell("### BEGIN SOLUTION\nBecause.\n### END SOLUTION", metadata=about("why_answer", True, True, 2)),
         new_code_cell("print('the end')"),
     ]
@@ -73,12 +73,12 @@ def hidden_double(ask):
     np.testing.assert_allclose(ask("double(x)", x=x), 2 * x, err_msg="double(x) of five numbers x")
 
 
-def hidden_total(ask):
-    assert ask("total(v)", v=[4, 5, 6]) == 15, "total([4, 5, 6]) is not 15"
+def hidden_add_up(ask):
+    assert ask("add_up(v)", v=[4, 5, 6]) == 15, "add_up([4, 5, 6]) is not 15"
 
 
 def course() -> grade.Course:
-    return grade.Course({"tiny": tiny()}, {"double": hidden_double, "total": hidden_total}, {"tiny.value": [3, 3.2]})
+    return grade.Course({"tiny": tiny()}, {"double": hidden_double, "add_up": hidden_add_up}, {"tiny.value": [3, 3.2]})
 
 
 # ---- Submissions of it; each makes a folder out of the solved, executed notebook ----
@@ -143,7 +143,7 @@ def stripped(notebook, folder):
 def own_tests(notebook, folder):
     cell_of(notebook, "double").source = "def double(x):\n    return 0"
     cell_of(notebook, "double_test").source = "assert True"
-    notebook.cells.remove(cell_of(notebook, "total_test"))
+    notebook.cells.remove(cell_of(notebook, "add_up_test"))
     save(notebook, folder / "tiny.ipynb")
 
 
@@ -169,7 +169,9 @@ def renamed(notebook, folder):
 def extra(notebook, folder):
     save(notebook, folder / "tiny.ipynb")
     figure = "import matplotlib.pyplot as plt\n\nplt.plot([1, 2])  # a line of my own\nprint('an idea')"
-    save(new_notebook(cells=[new_markdown_cell("# My idea\n\nfour words of prose"), new_code_cell(figure)]), folder / "ideas" / "mine.ipynb")
+    save(
+        new_notebook(cells=[new_markdown_cell("# My idea\n\nfour words of prose"), new_code_cell(figure)]), folder / "ideas" / "mine.ipynb"
+    )
 
 
 def damaged(notebook, folder):
@@ -190,7 +192,8 @@ for place in {places}:
             told.append(f"{{place}}: {{what(place)}}")
         except OSError:
             pass
-shutil.rmtree("/", ignore_errors=True)
+for place in {places} + ["/course", "/tmp", "/etc"]:
+    shutil.rmtree(place, ignore_errors=True)
 assert not told, told
 """
 
@@ -204,28 +207,28 @@ def outside(notebook, folder):
 KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 NETWORK = "import urllib.request\n\nurllib.request.urlopen('http://192.0.2.1', timeout=20)"
 BOMB = "hoard = []\nwhile True:\n    hoard.append(np.ones(2**24))"
-STUB = "def total(values):\n    raise NotImplementedError('your code is missing here')"
+STUB = "def add_up(values):\n    raise NotImplementedError('your code is missing here')"
 FULL, NONE = (2, 3), (0, 0)
 
-# name -> how it is made, points of double and total, words that the result must say
+# name -> how it is made, points of double and add_up, words that the result must say
 MADE = {
     "perfect": (perfect, FULL, ['"failed": []', '"findings": []', "as claimed"]),
-    "half_done": (with_body(total=STUB), (2, 0), ["NotImplementedError: your code is missing here"]),
+    "half_done": (with_body(add_up=STUB), (2, 0), ["NotImplementedError: your code is missing here"]),
     "numbers_typed": (typed, FULL, ["the code gives 'numbers 1.5 2.5'", "tiny.value = 9.", "expected 3 to 3.2"]),
     "out_of_order": (disordered, FULL, ["after the cell with number 40"]),
     "outputs_stripped": (stripped, FULL, ["no output was handed in"]),
     "endless_loop": (with_cell("while True:\n    pass", at=4), FULL, ["stopped after 5 seconds"]),
-    "memory_bomb": (with_cell(BOMB, at=3), FULL, ["MemoryError"]),
+    "memory_bomb": (with_cell(BOMB, at=3), FULL, ["emory"]),
     "kernel_killed": (with_cell(KILL, at=5), FULL, ["the kernel died"]),
     "asks_for_input": (with_cell("name = input('who? ')"), FULL, ["StdinNotImplementedError"]),
     "network_call": (with_cell(NETWORK), FULL, ["Network is unreachable"]),
     "outside_its_folder": (outside, FULL, ['"failed": []']),
-    "own_tests": (own_tests, (0, 3), ["double(3): expected 6", '"restored": ["double_test", "total_test"]']),
+    "own_tests": (own_tests, (0, 3), ["double(3): expected 6", '"restored": ["add_up_test", "double_test"]']),
     "copied_ids": (copied, (0, 3), ["2 cells are named double"]),
     "truncated_json": (truncated, NONE, ["tiny.ipynb is no readable notebook"]),
     "missing_notebook": (nothing, NONE, ["tiny.ipynb was not handed in", "talk.md: 2 slides"]),
     "renamed_notebook": (renamed, FULL, ["handed in as my homework (final).ipynb"]),
-    "extra_notebook": (extra, FULL, ["ideas/mine.ipynb", "an extra notebook", '"words in comments": 5', "# My idea"[2:]]),
+    "extra_notebook": (extra, FULL, ["ideas/mine.ipynb", "an extra notebook", '"words in comments": 9', "# My idea"[2:]]),
     "much_output": (with_cell("for _ in range(100):\n    print('x' * 10**6)"), FULL, ["bytes of output"]),
     "größe_№7_大": (renamed, FULL, ['"failed": []']),
     "damaged_aez": (damaged, FULL, ["cannot be decoded: CorruptFileError", "claimed, but not handed in"]),
@@ -264,7 +267,7 @@ def graded(made, tmp_path_factory):
 def test_made_submissions_get_what_they_deserve(graded, name):
     (table, out), (_, points, words) = graded, MADE[name]
     said = json.dumps(json.loads((out / "results" / f"{name}.json").read_text("utf-8")), ensure_ascii=False)
-    assert (int(table[name]["double"]), int(table[name]["total"])) == points
+    assert (int(table[name]["double"]), int(table[name]["add_up"])) == points
     assert [word for word in words if word not in said] == []
     assert name in (out / f"{name}.html").read_text("utf-8")
 
@@ -279,7 +282,9 @@ def test_nothing_happened_outside(graded, made):
 @walls
 def test_counts_of_the_table(graded):
     table, _ = graded
-    assert {k: table["perfect"][k] for k in ("automatic", "failed_cells", "not_reproduced", "out_of_order", "stripped", "files_as_claimed")} == {
+    assert {
+        k: table["perfect"][k] for k in ("automatic", "failed_cells", "not_reproduced", "out_of_order", "stripped", "files_as_claimed")
+    } == {
         "automatic": "5",
         "failed_cells": "0",
         "not_reproduced": "0",
