@@ -65,7 +65,7 @@ class Course:
         self.released = {name: release(notebook) for name, notebook in self.notebooks.items()}
         self.exercises, self.answers = {}, {}  # name -> notebook, points
         for name, notebook in self.notebooks.items():
-            for cell, about in marked(notebook):
+            for _, about in marked(notebook):
                 if about.get("grade") and about.get("solution"):
                     self.answers[about["grade_id"]] = (name, about["points"])
                 elif about.get("grade"):
@@ -142,27 +142,25 @@ def recognise(course: Course, readable: dict) -> dict:
 
 
 def restored(solved, handed_in) -> tuple[list, dict]:
-    """Code cells to execute, `[number or None, source, name of the test]`, with each locked cell as it was; and exercises that cannot count."""
-    original = {about["grade_id"]: (cell, about) for cell, about in marked(solved)}
-    counts = Counter(about["grade_id"] for _, about in marked(handed_in) if about["grade_id"] in original)
-    faults = {
-        name.removesuffix("_test"): f"{n} cells are named {name}: which one counts? Expected one; delete the copies"
-        for name, n in counts.items()
-        if n > 1
-    }
-    plan, names = [], {id(cell): about["grade_id"] for cell, about in marked(handed_in)}
+    """What to execute, `[cell number, source, its name in the course or None]`, locked cells as they were; and faults by exercise.
+
+    A locked cell that was deleted comes back before the next one of the course that is there, under a number beyond all others.
+    """
+    original = {about["grade_id"]: cell for cell, about in marked(solved)}
+    locked = [about["grade_id"] for cell, about in marked(solved) if cell.cell_type == "code" and not about.get("solution")]
+    names = {id(cell): about["grade_id"] for cell, about in marked(handed_in) if about["grade_id"] in original}
+    plan = []
     for number, cell in enumerate(handed_in.cells, 1):
         name = names.get(id(cell))
-        reference, about = original.get(name, (None, {}))
-        locked = bool(about) and not about.get("solution")
-        if locked and reference.cell_type == "code":
-            plan.append([number, reference.source, name])
-        elif cell.cell_type == "code" and cell.source.strip() and not locked:
-            plan.append([number, cell.source, None])
-    for name, (cell, about) in original.items():  # deleted ones come back, at the end
-        if about.get("grade") and not about.get("solution") and cell.cell_type == "code" and not counts[name]:
-            plan.append([len(handed_in.cells) + len(plan) + 1, cell.source, name])
-    return plan, faults
+        if name in locked or (cell.cell_type == "code" and cell.source.strip()):
+            plan.append([number, original[name].source if name in locked else cell.source, name])
+    counts, order = Counter(names.values()), list(original)
+    for name in (name for name in reversed(locked) if not counts[name]):
+        later = order[order.index(name) + 1 :]
+        place = next((i for i, entry in enumerate(plan) if entry[2] in later), len(plan))
+        plan.insert(place, [len(handed_in.cells) + order.index(name) + 1, original[name].source, name])
+    copies = {name: f"{n} cells are named {name}: which one counts? Expected one; delete the copies" for name, n in counts.items() if n > 1}
+    return plan, {name.removesuffix("_test"): why for name, why in copies.items()}
 
 
 # ---- Grading ----
@@ -230,7 +228,7 @@ class Grader:
                     report["note"] = f"handed in as {path.name}, recognised by the names of its exercises"
             else:
                 reason = next((why for bad, why in unreadable.items() if bad.stem == name), f"{name}.ipynb was not handed in")
-                report, outcomes = {"note": reason, "file": None}, {exercise: reason for exercise in own}
+                report, outcomes = {"note": reason, "file": None}, dict.fromkeys(own, reason)
             result["notebooks"][name] = report
             for exercise in own:
                 points, why = course.exercises[exercise][1], outcomes[exercise]
@@ -253,6 +251,7 @@ class Grader:
     def notebook(self, folder: Path, path: Path, notebook, solved, exercises: list) -> tuple[dict, dict]:
         """Execute a notebook again and ask the hidden tests. Returns what to tell about it, and why each exercise fails ("" for a pass)."""
         plan, faults = restored(solved, notebook)
+        where = {name: number for number, _, name in plan}
         skipped, fresh, hidden, started = {}, {}, {}, time.monotonic()
         for _ in range(3):  # a cell that kills everything is left out, so that the others get what is theirs
             fresh, hidden, reason = {}, {}, ""
@@ -266,9 +265,8 @@ class Grader:
                             break
                         fresh[reply["cell"]] = checked(reply)
                     if all(number in fresh and fresh[number]["state"] != "died" for number, _ in cells):
-                        tests = {test.removesuffix("_test"): number for number, _, test in plan if test}
                         for name in exercises:
-                            if name not in faults and not complaint(fresh.get(tests.get(name)), self.limits):
+                            if name not in faults and not complaint(fresh.get(where[f"{name}_test"]), self.limits):
                                 hidden[name] = self.hidden(name, box)
                         break
             except Died as error:
@@ -279,20 +277,19 @@ class Grader:
             skipped[killer] = reason or "the kernel died"
             if time.monotonic() > started + self.limits.wall:
                 break
-        tests = {test.removesuffix("_test"): number for number, _, test in plan if test}
         outcomes = {}
         for name in exercises:
-            number = tests.get(name)
+            number = where[f"{name}_test"]
             why = faults.get(name) or skipped.get(number) or complaint(fresh.get(number), self.limits)
             outcomes[name] = why or hidden.get(name, "the hidden test could not be asked: the notebook did not get to its end")
         failed = [{"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)} for n, _, _ in plan]
-        changed = {n for n, source, test in plan if test and (n > len(notebook.cells) or notebook.cells[n - 1].source != source)}
+        changed = {n: name for n, source, name in plan if n > len(notebook.cells) or notebook.cells[n - 1].source != source}
         ignored = {cell.get("id") for cell in solved.cells if "nbval-ignore-output" in cell.metadata.get("tags", [])}
         findings = compare.outputs(
-            notebook.cells, {n: f for n, f in fresh.items() if n not in changed | set(skipped)}, self.course.bands, ignored
+            notebook.cells, {n: f for n, f in fresh.items() if n not in {*changed, *skipped}}, self.course.bands, ignored
         )
         about = {"file": str(path.relative_to(folder)), "note": "", "cells": len(plan), "failed": [f for f in failed if f["what"]]}
-        return about | {"findings": findings, "restored": sorted(test for n, _, test in plan if n in changed)}, outcomes
+        return about | {"findings": findings, "restored": sorted(changed.values())}, outcomes
 
     def hidden(self, name: str, box: Sandbox) -> str:
         """Why a hidden test fails, or ""."""

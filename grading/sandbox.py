@@ -62,9 +62,8 @@ def _environment(folder: str, out: str, package: str) -> dict:
 
 
 def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
-    call = (
-        "bwrap --unshare-all --unshare-user --disable-userns --uid 1000 --gid 1000 --cap-drop ALL --die-with-parent --new-session".split()
-    )
+    call = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
+    call += ["--die-with-parent", "--new-session"]
     call += ["--hostname", "grading", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(name):
@@ -201,13 +200,13 @@ class Sandbox:
         processes = _below(self.process.pid)
         if len(processes) > self.limits.processes:
             raise Died(f"it started more than {self.limits.processes} processes")
-        if sum(_held(process, "memory_info", "rss") for process in processes) > self.limits.memory:  # counts twice what two share
-            if sum(_held(process, "memory_full_info", "pss") for process in processes) > self.limits.memory:
-                raise Died(f"it held more than {self.limits.memory / 2**30:.3g} GiB of memory")
+        kinds = ("memory_info", "rss"), ("memory_full_info", "pss")  # the quick one counts twice what two share
+        if all(sum(_held(process, *kind) for process in processes) > self.limits.memory for kind in kinds):
+            raise Died(f"it held more than {self.limits.memory / 2**30:.3g} GiB of memory")
         self.looked = time.monotonic()
 
     def ask(self, expression: str, **inputs):
-        """What an expression gives in the kernel, with `inputs` among its names: see `driver.encode`. AssertionError where it gives nothing."""
+        """What an expression gives in the kernel, with `inputs` among its names. AssertionError if nothing that `encode` takes."""
         seconds = self.limits.ask
         try:
             reply = self.request("ask", expression=expression, inputs={k: encode(v) for k, v in inputs.items()}, seconds=seconds)

@@ -1,11 +1,10 @@
 """Made submissions of a tiny course, good ones and hostile ones, get what they deserve; so does the real notebook 01.
 
-`python tests/test_grading.py SUBMISSIONS OUT` grades a folder with the tiny course: the tests kill that.
+`PYTHONPATH=grading python tests/test_grading.py SUBMISSIONS OUT` grades a folder with the tiny course: the tests kill that.
 """
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -19,10 +18,7 @@ import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "grading"))
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import assignment
 import compare
@@ -30,6 +26,7 @@ import driver
 import grade
 import sandbox
 
+ROOT = Path(__file__).resolve().parents[1]
 walls = pytest.mark.skipif(bool(sandbox.missing()), reason=f"no sandbox: {sandbox.missing()}")
 LIMITS = replace(sandbox.Limits(), cell=5, wall=90, cpu=60, memory=2**30, disk=2**26, ask=5)
 
@@ -297,3 +294,208 @@ def test_counts_of_the_table(graded):
         "1",
         "3",
     )
+
+
+# ---- Again, interrupted, without walls ----
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@walls
+def test_killed_in_the_middle_nothing_is_graded_twice_or_lost(made, graded, tmp_path):
+    names = ["half_done", "numbers_typed", "out_of_order", "outputs_stripped"]
+    for name in names:
+        shutil.copytree(made / name, tmp_path / "in" / name)
+    command = [sys.executable, __file__, str(tmp_path / "in"), str(tmp_path / "out")]
+    environment = {"PYTHONPATH": f"{ROOT / 'grading'}:{ROOT / 'src'}", "PATH": "/usr/bin:/bin"}
+    first = subprocess.Popen(command, env=environment)
+    results, deadline = tmp_path / "out" / "results", time.monotonic() + 120
+    while not list(results.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    kept = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    assert 1 <= len(kept) < len(names)
+    assert not (tmp_path / "out" / "grades.csv").exists()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True).stdout
+    assert {path.name: path.stat().st_mtime_ns for path in results.glob("*.json") if path.name in kept} == kept
+    assert (again.count(": as before,"), again.count(": graded,")) == (len(kept), len(names) - len(kept))
+    table = (tmp_path / "out" / "grades.csv").read_text("utf-8").splitlines()
+    assert table[1:] == [line for line in (graded[1] / "grades.csv").read_text("utf-8").splitlines() if line.split(",")[0] in names]
+
+
+@walls
+def test_what_changed_is_graded_again_and_points_are_kept(made, tmp_path, capsys):
+    shutil.copytree(made / "half_done", tmp_path / "in" / "somebody")
+    grader = grade.Grader(course(), LIMITS)
+
+    def run() -> dict:
+        (line,) = grade.grade_all(tmp_path / "in", tmp_path / "out", grader)
+        return line
+
+    assert run()["total"] == 2
+    before = (tmp_path / "out" / "grades.csv").read_bytes()
+    form = tmp_path / "in" / "somebody.points.toml"
+    assert 'why_answer = ""  # of 2' in form.read_text()
+    assert run()["total"] == 2 and (tmp_path / "out" / "grades.csv").read_bytes() == before
+    form.write_text(form.read_text().replace('why_answer = ""', "why_answer = 1.5").replace('talk = ""', "talk = 4"))
+    written = form.read_bytes()
+    line = run()
+    assert (line["answers"], line["talk"], line["documentation"], line["total"]) == (1.5, 4, "", 7.5)
+    assert form.read_bytes() == written and ">7.5<" in (tmp_path / "out" / "somebody.html").read_text("utf-8")
+    assert capsys.readouterr().out.count(": graded,") == 1
+    form.write_text("talk = seven")
+    assert "mend it" in run()["notes"]
+    (tmp_path / "in" / "somebody" / "new.txt").write_text("more")
+    form.unlink()
+    assert run()["total"] == 2 and ": graded," in capsys.readouterr().out
+
+
+def test_without_walls_it_refuses_unless_told(monkeypatch, tmp_path, capsys, executed):
+    monkeypatch.setattr(grade, "missing", lambda: "bubblewrap (bwrap) is not installed")
+    perfect(deepcopy(executed), tmp_path / "in" / "somebody")
+    monkeypatch.setattr(grade.Course, "of_repository", lambda only: course())
+    assert grade.main([str(tmp_path / "in")]) == 1
+    assert "bubblewrap (bwrap) is not installed. Install" in capsys.readouterr().err
+    assert grade.main([str(tmp_path / "in"), "--trust", "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "somebody.html").read_text("utf-8")
+    assert "Executed without a sandbox" in page and "5<small> / 5" in page and "as claimed" in page
+
+
+# ---- Hostile ones, more closely ----
+
+SPEAK = """
+import glob, os
+for path in glob.glob(f"/proc/{os.getppid()}/fd/*"):
+    if "pipe" in os.readlink(path):
+        open(path, "w").write("[]\\n")
+"""
+
+
+@walls
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import os\nwhile True: os.fork()", "processes"),
+        ("hoard = []\nwhile True: hoard.append(bytearray(1000))", "GiB of memory"),
+        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "ended in the middle"),
+        (SPEAK, "never says"),
+    ],
+    ids=["fork bomb", "slow memory bomb", "driver killed", "driver spoken for"],
+)
+def test_who_attacks_the_sandbox_loses_it(tmp_path, source, reason):
+    with pytest.raises(sandbox.Died, match=reason), sandbox.Sandbox(tmp_path, replace(LIMITS, cell=30, memory=2**28)) as box:
+        for _ in zip(range(3), box.replies("run", cells=[[1, source], [2, "1"]], within=".", seconds=30, cap=1000), strict=False):
+            pass
+
+
+@walls
+def test_files_and_stubborn_loops_meet_their_limits(tmp_path):
+    fill = "for i in range(100):\n    open(f'{}/{}', 'wb').write(bytes(10**7))"
+    cells = [
+        f"for i in range(100):\n    open(f'{place}/{{i}}', 'wb').write(bytes(10**7))" for place in ("/tmp", "/dev/shm", ".", "/course")
+    ]
+    stubborn = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    with sandbox.Sandbox(tmp_path, LIMITS) as box:
+        replies = box.replies("run", cells=list(enumerate([*cells, stubborn])), within=".", seconds=2, cap=1000)
+        said = [reply for reply, _ in zip(replies, range(5), strict=False)]
+    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said[:4]] == [(True, False)] * 3 + [(False, True)], fill
+    assert said[4]["state"] == "late"
+
+
+@pytest.mark.parametrize("forged", [{"array": "AAAA", "dtype": "O", "shape": [1]}, {"array": "AAAA", "dtype": "<f8", "shape": [9]}, {}])
+def test_forged_values_are_refused(forged):
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        driver.decode(forged)
+
+
+def test_values_come_back_as_they_went():
+    value = {"a": [1, 2.5, "x", None, True, b"\0"], "b": np.arange(6, dtype=np.int16).reshape(2, 3), "c": np.float32(0.5)}
+    back = driver.decode(json.loads(json.dumps(driver.encode(value))))
+    assert back["a"] == value["a"] and back["c"] == 0.5 and back["b"].dtype == np.int16
+    np.testing.assert_array_equal(back["b"], value["b"])
+    with pytest.raises(TypeError):
+        driver.encode(object())
+
+
+# ---- Comparing ----
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("psnr 26.07 dB", "psnr 26.08 dB", True),
+        ("psnr 26.07 dB", "psnr 26.30 dB", False),
+        ("1,400 of them", "1,401 of them", False),
+        ("[ 1.5  2.]", "[1.5 2. ]", True),
+        ("<A at 0x7f3344aa>", "<A at 0x7f00beef11>", True),
+        ("three 3", "four 3", False),
+        ("1e-09", "1.0004e-09", True),
+    ],
+)
+def test_lines_are_the_same_but_for_the_last_digit(a, b, same):
+    assert compare.same_line(a, b) is same
+
+
+def test_claims_are_read_out_of_prose():
+    lines = [
+        "**Claim:** `my car.svd`, hm",
+        "- claim: beetle.svd of car_003.png, 4,321 bytes, 28.1 dB",
+        "Claim: all.aez takes 99 bytes at 30 dB",
+    ]
+    claims = compare.claims([new_markdown_cell("\n".join(lines))])
+    assert claims["beetle.svd"] == {"picture": "car_003.png", "bytes": 4321, "psnr": 28.1}
+    assert claims["all.aez"] == {"picture": None, "bytes": 99, "psnr": 30}
+    assert compare.verdict(claims["all.aez"], {"bytes": 99, "psnr": 29.95}) == "as claimed"
+    assert (
+        compare.verdict(claims["all.aez"], {"bytes": 98, "psnr": 29.0})
+        == "claimed 99 bytes, measured 98; claimed 30.0 dB, measured 29.00 dB"
+    )
+
+
+# ---- The real thing ----
+
+
+def test_the_assignment_repeats_and_holds_no_solution(tmp_path):
+    assignment.build(tmp_path / "a")
+    assignment.build(tmp_path / "b")
+    files = tree(tmp_path / "a")
+    assert files == tree(tmp_path / "b")
+    assert {"README.md", "Makefile", "pyproject.toml", "requirements.lock", "src/autoencoders/svd.py", "cars_sample/car_099.png"} <= set(
+        files
+    )
+    assert not [name for name in files if "hidden" in name or "test" in name or name.startswith(("grading", "slides"))]
+    solved = [nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    text = "".join(content.decode() for name, content in files.items() if name.endswith(".ipynb"))
+    lines = {
+        line.strip()
+        for notebook in solved
+        for cell in notebook.cells
+        for region in cell.source.split("### BEGIN SOLUTION")[1:]
+        for line in region.split("### END SOLUTION")[0].splitlines()
+        if len(line.strip()) > 25
+    }
+    assert len(lines) > 10 and [line for line in lines if json.dumps(line)[1:-1] in text] == []
+    assert "BEGIN SOLUTION" not in text and "your code is missing here" in text
+    for name, notebook in ((name, json.loads(content)) for name, content in files.items() if name.endswith(".ipynb")):
+        assert [cell["outputs"] for cell in notebook["cells"] if cell.get("outputs")] == [], name
+
+
+@walls
+def test_notebook_01_solved_gets_everything_and_untouched_nothing(tmp_path):
+    real = grade.Course.of_repository("01")
+    for name, notebooks in (("solved", real.notebooks), ("untouched", real.released)):
+        save(notebooks["01_svd_baseline"], tmp_path / "in" / name / "01_svd_baseline.ipynb")
+    solved, untouched = grade.grade_all(tmp_path / "in", tmp_path / "out", grade.Grader(real))
+    full = {name: points for name, (_, points) in real.exercises.items()}
+    assert {name: solved[name] for name in full} == full and len(full) >= 3
+    assert [solved[name] for name in ("failed_cells", "not_reproduced", "out_of_order", "stripped", "notes")] == [0, 0, 0, 0, ""]
+    assert {name: untouched[name] for name in full} == dict.fromkeys(full, 0)
+    said = json.loads((tmp_path / "out" / "results" / "untouched.json").read_text("utf-8"))["exercises"]
+    assert all("your code is missing here" in said[name]["why"] for name in full)
+
+
+if __name__ == "__main__":
+    grade.grade_all(Path(sys.argv[1]), Path(sys.argv[2]), grade.Grader(course(), LIMITS))
