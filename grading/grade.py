@@ -1,0 +1,500 @@
+"""Grade a folder of submissions: `python grading/grade.py FOLDER` writes build/grades/grades.csv and a page a student.
+
+Each notebook is executed again in a sandbox (`sandbox.py`), with the tests in their original wording. Points of an exercise count if
+its visible test passes there and its hidden test (`hidden.py`), which asks the code for values and compares them here, passes too.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+import sys
+import threading
+import time
+import tomllib
+import traceback
+import warnings
+import zipfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import jinja2
+import nbformat
+from tqdm import tqdm
+
+import compare
+from assignment import release
+from sandbox import HERE, ROOT, Died, Limits, Sandbox, missing
+
+warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named twice
+LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES = 30_000_000, 100_000_000, 500
+CRITERIA = ("documentation", "talk", "extra_ideas")
+FORM = """# Your points for {student}. This file was written once; later runs read it and never change it.
+# Put a number instead of "" and run `make grade` again.
+{comment}[answers]
+{answers}
+[criteria]
+documentation = ""
+talk = ""
+extra_ideas = ""
+
+[remarks]
+text = ""
+"""
+
+
+# ---- What was set ----
+
+
+@dataclass
+class Course:
+    """The solved notebooks by name, their hidden tests by exercise, and the bands of recorded numbers."""
+
+    notebooks: dict
+    tests: dict
+    bands: dict = field(default_factory=dict)
+    results: str = "{}"  # numbers that an earlier notebook records and a later one reads
+
+    def __post_init__(self):
+        self.released = {name: release(notebook) for name, notebook in self.notebooks.items()}
+        self.exercises, self.answers = {}, {}  # name -> notebook, points
+        for name, notebook in self.notebooks.items():
+            for _, about in marked(notebook):
+                if about.get("grade") and about.get("solution"):
+                    self.answers[about["grade_id"]] = (name, about["points"])
+                elif about.get("grade"):
+                    self.exercises[about["grade_id"].removesuffix("_test")] = (name, about["points"])
+        if lacking := sorted(set(self.exercises) - set(self.tests)):
+            raise ValueError(f"no hidden test of {', '.join(lacking)}: expected one for each autograded exercise; write it into hidden.py")
+        self.known = {cell.source.strip() for notebook in self.released.values() for cell in notebook.cells}
+
+    @classmethod
+    def of_repository(cls, only: str = "") -> "Course":
+        """That of the committed notebooks whose names begin with `only`."""
+        import hidden
+
+        paths = sorted((ROOT / "notebooks").glob(f"{only}*.ipynb"))
+        if not paths:
+            raise ValueError(f"no notebook begins with {only!r}: expected one of those in notebooks/, such as 01")
+        notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
+        bands = tomllib.loads((ROOT / "tests" / "bands.toml").read_text("utf-8"))
+        return cls(notebooks, hidden.TESTS, bands, (ROOT / "slides" / "results.json").read_text("utf-8"))
+
+
+def marked(notebook):
+    """Its cells that carry nbgrader's metadata, with them."""
+    for cell in notebook.cells:
+        about = cell.metadata.get("nbgrader")
+        if isinstance(about, dict) and isinstance(about.get("grade_id"), str):
+            yield cell, about
+
+
+# ---- What was handed in ----
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a submission, sorted; no links, nothing hidden. ValueError where there are too many, or too large ones."""
+    paths = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] != "." and name != "__pycache__")
+        paths += [Path(parent, name) for name in sorted(names) if name[0] != "."]
+        if len(paths) > MOST_FILES:
+            raise ValueError(f"more than {MOST_FILES} files: nothing of it was graded")
+    paths = [path for path in paths if path.is_file() and not path.is_symlink()]
+    if (size := sum(path.stat().st_size for path in paths)) > LARGEST_SUBMISSION:
+        raise ValueError(f"{size:,} bytes, expected at most {LARGEST_SUBMISSION:,}: nothing of it was graded")
+    return paths
+
+
+def read(path: Path):
+    """A notebook that keeps to the format. ValueError says why it does not."""
+    try:
+        if path.stat().st_size > LARGEST_NOTEBOOK:
+            raise ValueError(f"{path.stat().st_size:,} bytes, expected at most {LARGEST_NOTEBOOK:,}")
+        _, notebook = nbformat.validator.normalize(nbformat.reads(path.read_text("utf-8"), as_version=4))
+        nbformat.validate(notebook)
+    except Exception as error:  # whatever a damaged file raises
+        raise ValueError(
+            f"{path.name} is no readable notebook: {str(error).strip().splitlines()[0][:300] if str(error) else error!r}"
+        ) from None
+    if not any(cell.source.strip() for cell in notebook.cells):
+        raise ValueError(f"{path.name} is empty")
+    return notebook
+
+
+def recognise(course: Course, readable: dict) -> dict:
+    """Which file is which notebook of the course: by the names of its exercises first, then by its own."""
+    ids = {path: {about["grade_id"] for _, about in marked(notebook)} for path, notebook in readable.items()}
+    found = {}
+    for name, notebook in course.notebooks.items():
+        own = {about["grade_id"] for _, about in marked(notebook)}
+        rank = {p: (not own & ids[p], p.stem != name, -len(own & ids[p]), str(p)) for p in readable if p not in found.values()}
+        best = min((p for p in rank if p.stem == name or own & ids[p]), key=rank.get, default=None)
+        if best:
+            found[name] = best
+    return found
+
+
+def restored(solved, handed_in) -> tuple[list, dict]:
+    """What to execute, `[cell number, source, its name in the course or None]`, locked cells as they were; and faults by exercise.
+
+    A locked cell that was deleted comes back before the next one of the course that is there, under a number beyond all others.
+    """
+    original = {about["grade_id"]: cell for cell, about in marked(solved)}
+    locked = [about["grade_id"] for cell, about in marked(solved) if cell.cell_type == "code" and not about.get("solution")]
+    names = {id(cell): about["grade_id"] for cell, about in marked(handed_in) if about["grade_id"] in original}
+    plan = []
+    for number, cell in enumerate(handed_in.cells, 1):
+        name = names.get(id(cell))
+        if name in locked or (cell.cell_type == "code" and cell.source.strip()):
+            plan.append([number, original[name].source if name in locked else cell.source, name])
+    counts, order = Counter(names.values()), list(original)
+    for name in (name for name in reversed(locked) if not counts[name]):
+        later = order[order.index(name) + 1 :]
+        place = next((i for i, entry in enumerate(plan) if entry[2] in later), len(plan))
+        plan.insert(place, [len(handed_in.cells) + order.index(name) + 1, original[name].source, name])
+    copies = {name: f"{n} cells are named {name}: which one counts? Expected one; delete the copies" for name, n in counts.items() if n > 1}
+    return plan, {name.removesuffix("_test"): why for name, why in copies.items()}
+
+
+# ---- Grading ----
+
+
+@dataclass
+class Grader:
+    course: Course
+    limits: Limits = field(default_factory=Limits)
+    trust: bool = False
+
+    @cached_property
+    def own_key(self) -> bytes:
+        """Changes with everything that grades."""
+        about = [
+            asdict(self.limits),
+            self.trust,
+            os.environ.get("GRADING_SEED"),
+            self.course.notebooks,
+            self.course.bands,
+            self.course.results,
+        ]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        sources = [path for place in (HERE, ROOT / "src", ROOT / "cars_sample") for path in sorted(place.rglob("*")) if path.is_file()]
+        for path in [*(p for p in sources if "__pycache__" not in p.parts and p.suffix != ".html"), ROOT / "requirements.lock"]:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.digest()
+
+    def key(self, folder: Path) -> str:
+        """Changes with the submission, too."""
+        digest = hashlib.sha256(self.own_key)
+        try:
+            for path in files_of(folder):
+                digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogateescape") + hashlib.sha256(path.read_bytes()).digest())
+        except ValueError as error:
+            digest.update(str(error).encode())
+        return digest.hexdigest()
+
+    def blank(self, student: str, *problems: str) -> dict:
+        """The result of one who has nothing."""
+        exercises = {n: {"points": 0, "of": of, "why": "not graded", "notebook": book} for n, (book, of) in self.course.exercises.items()}
+        about = {"student": student, "problems": [*problems], "exercises": exercises}
+        return about | {"notebooks": {}, "answers": {}, "files": [], "evidence": {}}
+
+    def grade(self, folder: Path) -> dict:
+        """Everything about one submission but the instructor's own points."""
+        result, course, readable, unreadable = self.blank(folder.name), self.course, {}, {}
+        try:
+            paths = files_of(folder)
+        except ValueError as error:
+            paths = []
+            result["problems"].append(str(error))
+        for path in (path for path in paths if path.suffix == ".ipynb"):
+            try:
+                readable[path] = read(path)
+            except ValueError as error:
+                unreadable[path] = str(error)
+        found = recognise(course, readable)
+        for name, solved in course.notebooks.items():
+            own = [exercise for exercise, (notebook, _) in course.exercises.items() if notebook == name]
+            path = found.get(name)
+            if path:
+                report, outcomes = self.notebook(folder, path, readable[path], solved, own)
+                if path.stem != name:
+                    report["note"] = f"handed in as {path.name}, recognised by the names of its exercises"
+            else:
+                reason = next((why for bad, why in unreadable.items() if bad.stem == name), f"{name}.ipynb was not handed in")
+                report, outcomes = {"note": reason, "file": None}, dict.fromkeys(own, reason)
+            result["notebooks"][name] = report
+            for exercise in own:
+                points, why = course.exercises[exercise][1], outcomes[exercise]
+                result["exercises"][exercise] = {"points": 0 if why else points, "of": points, "why": why, "notebook": name}
+            for answer in (answer for answer, (notebook, _) in course.answers.items() if notebook == name):
+                texts = [cell.source for cell, about in marked(readable[path]) if about["grade_id"] == answer] if path else []
+                blank = not texts or texts[0].strip() in course.known | {""}
+                result["answers"][answer] = {"of": course.answers[answer][1], "text": "\n\n".join(texts)[:20_000], "blank": blank}
+        for path in (path for path in readable if path not in found.values()):
+            report, _ = self.notebook(folder, path, readable[path], nbformat.v4.new_notebook(), [])
+            result["notebooks"][str(path.relative_to(folder))] = report | {"note": "an extra notebook"}
+        for path, why in unreadable.items():
+            if path.stem not in course.notebooks or path.stem in found:
+                result["problems"].append(why)
+        cells = [cell for notebook in readable.values() for cell in notebook.cells]
+        result["files"] = self.files(folder, paths, compare.claims(cells))
+        result["evidence"] = self.evidence(cells, paths)
+        return result
+
+    def notebook(self, folder: Path, path: Path, notebook, solved, exercises: list) -> tuple[dict, dict]:
+        """Execute a notebook again and ask the hidden tests. Returns what to tell about it, and why each exercise fails ("" for a pass)."""
+        plan, faults = restored(solved, notebook)
+        where = {name: number for number, _, name in plan}
+        skipped, fresh, hidden, started = {}, {}, {}, time.monotonic()
+        for _ in range(3):  # a cell that kills everything is left out, so that the others get what is theirs
+            fresh, hidden, reason = {}, {}, ""
+            cells = [[number, source] for number, source, _ in plan if number not in skipped]
+            try:
+                with Sandbox(folder, self.limits, self.trust, self.course.results) as box:
+                    within = str(path.parent.relative_to(folder))
+                    options = {"within": within, "seconds": self.limits.cell, "cap": self.limits.output}
+                    for reply in box.replies("run", cells=cells, **options):
+                        if "end" in reply:
+                            break
+                        fresh[reply["cell"]] = checked(reply)
+                    if all(number in fresh and fresh[number]["state"] != "died" for number, _ in cells):
+                        for name in exercises:
+                            if name not in faults and not complaint(fresh.get(where[f"{name}_test"]), self.limits):
+                                hidden[name] = self.hidden(name, box)
+                        break
+            except Died as error:
+                reason = f"the sandbox died: {error}"
+            killer = next((n for n, _ in cells if n not in fresh or fresh[n]["state"] == "died"), None)
+            if killer is None:
+                break
+            skipped[killer] = reason or "the kernel died"
+            if time.monotonic() > started + self.limits.wall:
+                break
+        outcomes = {}
+        for name in exercises:
+            number = where[f"{name}_test"]
+            why = faults.get(name) or skipped.get(number) or complaint(fresh.get(number), self.limits)
+            outcomes[name] = why or hidden.get(name, "the hidden test could not be asked: the notebook did not get to its end")
+        failed = [{"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)} for n, _, _ in plan]
+        changed = {n: name for n, source, name in plan if n > len(notebook.cells) or notebook.cells[n - 1].source != source}
+        ignored = {cell.get("id") for cell in solved.cells if "nbval-ignore-output" in cell.metadata.get("tags", [])}
+        findings = compare.outputs(
+            notebook.cells, {n: f for n, f in fresh.items() if n not in {*changed, *skipped}}, self.course.bands, ignored
+        )
+        about = {"file": str(path.relative_to(folder)), "note": "", "cells": len(plan), "failed": [f for f in failed if f["what"]]}
+        return about | {"findings": findings, "restored": sorted(changed.values())}, outcomes
+
+    def hidden(self, name: str, box: Sandbox) -> str:
+        """Why a hidden test fails, or ""."""
+        try:
+            self.course.tests[name](box.ask)
+            return ""
+        except AssertionError as error:
+            return f"hidden test: {str(error)[:600] or 'a wrong value'}"
+        except Exception as error:  # an answer of a shape or kind that the test did not count with
+            return f"hidden test: an answer that cannot be compared ({type(error).__name__}: {str(error)[:300]})"
+
+    def files(self, folder: Path, paths: list, claims: dict) -> list[dict]:
+        """Compressed files, decoded again, against their claims; and claims without a file."""
+        names = [str(path.relative_to(folder)) for path in paths if path.suffix in (".svd", ".aez")][:20]
+        reports = []
+        for name in names:
+            claim = claims.get(Path(name).name)
+            try:
+                with Sandbox(folder, self.limits, self.trust) as box:
+                    measured = box.request("decode", file=name, original=claim and claim["picture"])
+                    if "error" not in measured:
+                        values = [float(value) for value in measured["psnr"] if value is not None]
+                        mean = sum(values) / len(values) if values and len(values) == len(measured["psnr"]) else None
+                        measured = {"bytes": int(measured["bytes"]), "psnr": mean, "pictures": len(measured["psnr"])}
+            except Died as error:
+                measured = {"error": f"the sandbox died: {error}"}
+            reports.append({"name": name, **measured, "verdict": compare.verdict(claim, measured)})
+        there = {Path(name).name for name in names}
+        return reports + [{"name": name, "verdict": "claimed, but not handed in"} for name in claims if name not in there]
+
+    def evidence(self, cells: list, paths: list) -> dict:
+        """What speaks for documentation, talk and extra ideas, beyond what the assignment holds."""
+        own = [cell for cell in cells if cell.source.strip() not in self.course.known]
+        prose = [cell.source for cell in own if cell.cell_type == "markdown"]
+        code = [cell for cell in own if cell.cell_type == "code"]
+        extra = [cell for cell in code if "nbgrader" not in cell.metadata]
+        images = [o["data"]["image/png"] for cell in extra for o in cell.outputs if "image/png" in o.get("data", {})]
+        return {
+            "words of prose": sum(len(re.findall(r"\w+", text)) for text in prose),
+            "words in comments": sum(compare.comment_words(cell.source) for cell in code),
+            "code cells of their own": len(extra),
+            "figures of their own": len(images),
+            "sections": [line.lstrip("# ")[:120] for text in prose for line in text.splitlines() if re.match(r"#+ ", line)][:50],
+            "slides": [f"{path.name}: {slides(path)}" for path in paths if path.suffix in (".pptx", ".pdf", ".html", ".md")],
+            "gallery": [image for image in images if re.fullmatch(r"[A-Za-z0-9+/=\s]{1,1000000}", image)][:8],
+        }
+
+
+def checked(reply: dict) -> dict:
+    """A reply on a cell, as far as it has the right form: it may be forged."""
+    return {
+        "state": str(reply.get("state")),
+        "text": str(reply.get("text"))[:200_000],
+        "images": [str(kind) for kind in reply.get("images") or []],
+        "error": str(reply["error"])[:2000] if reply.get("error") else None,
+    }
+
+
+def complaint(fresh: dict | None, limits: Limits) -> str:
+    """Why a cell did not pass in the re-run, or ""."""
+    if fresh is None:
+        return "not executed"
+    reasons = {
+        "late": f"stopped after {limits.cell} seconds",
+        "loud": f"stopped after {limits.output:,} bytes of output",
+        "died": "the kernel died",
+    }
+    return reasons.get(fresh["state"]) or ("" if fresh["state"] == "done" and not fresh["error"] else fresh["error"] or "not executed")
+
+
+def slides(path: Path) -> str:
+    """How many slides a talk has, as far as its file says so; nothing in it is unpacked."""
+    try:
+        if path.suffix == ".pptx":
+            count = sum(bool(re.fullmatch(r"ppt/slides/slide\d+\.xml", name)) for name in zipfile.ZipFile(path).namelist())
+        elif path.suffix == ".pdf":
+            count = len(re.findall(rb"/Type\s*/Page\b", path.read_bytes()))
+        else:
+            count = len(re.findall(r"^##? |<section\b", path.read_text("utf-8", "replace"), re.M))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        return f"cannot be read ({error})"
+    return f"{count} slides" if count else f"{path.stat().st_size:,} bytes"
+
+
+# ---- The instructor's own points, pages, table ----
+
+
+def form(path: Path, student: str, answers: dict) -> dict:
+    """Points that the instructor gave, `{"answers", "criteria", "text", "fault"}`; the form is written if there is none."""
+    if not path.exists():
+        lines = "".join(f'{name} = ""  # of {about["of"]}\n' for name, about in answers.items())
+        write(path, FORM.format(student=student.replace("\n", " "), comment="\n", answers=lines))
+    try:
+        given = tomllib.loads(path.read_text("utf-8"))
+        tables = {part: {k: v for k, v in given.get(part, {}).items() if v != ""} for part in ("answers", "criteria")}
+        for name, value in (item for table in tables.values() for item in table.items()):
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e6:
+                raise ValueError(f'{name} = {value!r}: expected a number of points, or ""')
+        return {**tables, "text": str(given.get("remarks", {}).get("text", "")), "fault": ""}
+    except (ValueError, AttributeError) as error:  # TOMLDecodeError is a ValueError
+        return {"answers": {}, "criteria": {}, "text": "", "fault": f"{path.name}: {error}; mend it and run again"}
+
+
+def row(result: dict, points: dict) -> dict:
+    """A student's line of grades.csv."""
+    notebooks = result["notebooks"].values()
+    kinds = Counter(finding["kind"] for about in notebooks for finding in about.get("findings", []))
+    automatic, answers = sum(e["points"] for e in result["exercises"].values()), sum(points["answers"].values())
+    notes = [*result["problems"], *(about["note"] for about in notebooks if about["note"]), *([points["fault"]] if points["fault"] else [])]
+    return {
+        "student": result["student"],
+        **{name: about["points"] for name, about in result["exercises"].items()},
+        "automatic": automatic,
+        "answers": answers if points["answers"] else "",
+        **{name: points["criteria"].get(name, "") for name in CRITERIA},
+        "total": automatic + answers + sum(points["criteria"].values()),
+        "failed_cells": sum(len(about.get("failed", [])) for about in notebooks),
+        "not_reproduced": kinds["different"],
+        "out_of_order": kinds["order"],
+        "stripped": kinds["stripped"],
+        "files_as_claimed": f"{sum(f['verdict'] == 'as claimed' for f in result['files'])} of {len(result['files'])}",
+        "notes": "; ".join(notes),
+    }
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, "utf-8", errors="replace")
+    os.replace(part, path)  # never a half-written one
+
+
+def grade_all(submissions: Path, out: Path, grader: Grader, workers: int | None = None) -> list[dict]:
+    """Grade what changed of every folder in `submissions`, several side by side, and write pages and table. Returns the table's rows."""
+    folders = sorted(path for path in submissions.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != ".")
+    if not folders:
+        raise ValueError(f"no folders in {str(submissions)!r}: expected one a student, with notebooks in it; collect some there")
+    rows, lock = {}, threading.Lock()
+    page = jinja2.Environment(autoescape=True).from_string((HERE / "page.html").read_text("utf-8"))
+
+    def one(folder: Path) -> str:
+        path, key = out / "results" / f"{folder.name}.json", grader.key(folder)
+        try:
+            result = json.loads(path.read_text("utf-8"))
+            said = "as before" if result["key"] == key else ""
+        except (OSError, ValueError, KeyError):
+            said = ""
+        if not said:
+            try:
+                result, said = {"key": key, **grader.grade(folder)}, "graded"
+                write(path, json.dumps(result))
+            except Exception:  # ours, not the student's: shown, not kept, so that the next run tries again
+                said, trouble = "FAILED", traceback.format_exc()
+                print(trouble, file=sys.stderr)
+                result = grader.blank(folder.name, f"the grader failed: {trouble.splitlines()[-1]}")
+        points = form(submissions / f"{folder.name}.points.toml", folder.name, result["answers"])
+        line = row(result, points)
+        write(out / f"{folder.name}.html", page.render(r=result, row=line, points=points, trust=grader.trust, criteria=CRITERIA))
+        with lock:
+            rows[folder.name] = line
+        return f"{folder.name}: {said}, {line['automatic']} automatic points"
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pool = ThreadPoolExecutor(workers or cores)
+    try:
+        tasks = [pool.submit(one, folder) for folder in folders]
+        for task in tqdm(as_completed(tasks), total=len(tasks), unit="submission", disable=not sys.stderr.isatty()):
+            tqdm.write(task.result())
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is graded stays graded; give the same command again to go on", file=sys.stderr)
+        os._exit(130)  # sandboxes die with us
+    table = [rows[folder.name] for folder in folders]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    for line in table:  # a name that begins like a formula is none
+        writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t") else v for k, v in line.items()})
+    write(out / "grades.csv", text.getvalue())
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="grading/grade.py", description="Grade a folder of submissions.")
+    parser.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="a folder that holds one folder a student")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "grades", metavar="FOLDER", help="default: build/grades")
+    parser.add_argument("--only", default="", metavar="01", help="only notebooks whose names begin so")
+    parser.add_argument("--workers", type=int, metavar="N", help="submissions side by side (default: one a processor core)")
+    parser.add_argument(
+        "--trust", action="store_true", help="run without a sandbox, where there is none: submissions can do what you can do"
+    )
+    arguments = parser.parse_args(argv)
+    try:
+        if not arguments.trust and (why := missing()):
+            raise ValueError(f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one")
+        if not arguments.submissions.is_dir():
+            raise ValueError(f"no folder {str(arguments.submissions)!r}: expected one that holds one folder a student")
+        grade_all(
+            arguments.submissions, arguments.out, Grader(Course.of_repository(arguments.only), trust=arguments.trust), arguments.workers
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.out}/grades.csv and a page a student beside it; your own points go into {arguments.submissions}/*.points.toml")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

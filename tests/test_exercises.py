@@ -1,0 +1,249 @@
+"""The exercises in the notebooks: their cells are as nbgrader wants them, and hidden tests tell right answers from wrong ones."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autoencoders import codec, data, metrics, models, noise, svd
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def load(path: str):
+    name = Path(path).stem
+    spec = importlib.util.spec_from_file_location(f"of_{Path(path).parent.name}_{name}", ROOT / path)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+driver, hidden, run = load("grading/driver.py"), load("grading/hidden.py"), load("notebooks/run.py")
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+CELLS = [(name, i, cell) for name, notebook in NOTEBOOKS.items() for i, cell in enumerate(notebook.cells) if "nbgrader" in cell.metadata]
+BY_ID = {cell.metadata.nbgrader.grade_id: (name, i, cell) for name, i, cell in CELLS}
+GRADED = [(name, i, cell) for name, i, cell in CELLS if cell.metadata.nbgrader.grade]
+TESTED = [(name, i, cell) for name, i, cell in GRADED if not cell.metadata.nbgrader.solution]
+
+
+# ---- The cells ----
+
+
+def test_ids_are_words_and_unique():
+    ids = [cell.metadata.nbgrader.grade_id for _, _, cell in CELLS]
+    assert len(set(ids)) == len(ids) and all(re.fullmatch("[a-z]+(_[a-z]+)*", grade_id) for grade_id in ids)
+
+
+def test_each_autograded_test_has_a_solution_before_it_and_a_hidden_test():
+    names = [cell.metadata.nbgrader.grade_id.removesuffix("_test") for _, _, cell in TESTED]
+    assert set(names) == set(hidden.TESTS)
+    for name, (book, i, cell) in zip(names, TESTED, strict=True):
+        where, before, solution = BY_ID[name]
+        assert cell.metadata.nbgrader.grade_id == f"{name}_test" and cell.metadata.nbgrader.locked
+        assert (where, before) == (book, i - 1) and solution.metadata.nbgrader.solution and not solution.metadata.nbgrader.grade
+
+
+def test_what_is_left_of_a_solution_is_its_signature_and_docstring():
+    for _, _, cell in CELLS:
+        if cell.metadata.nbgrader.solution and cell.cell_type == "code":
+            left = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1raise NotImplementedError", cell.source, flags=re.DOTALL)
+            (function,) = __import__("ast").parse(left).body
+            assert left != cell.source and len(function.body) == 2 and "raise Not" in left and '"""' in left
+
+
+def test_points_are_positive_and_those_of_the_task():
+    for book, i, cell in GRADED:
+        task = next(c.source for c in reversed(NOTEBOOKS[book].cells[:i]) if c.cell_type == "markdown" and "**Exercise" in c.source)
+        assert cell.metadata.nbgrader.points > 0
+        assert int(re.search(r"\((\d+) points", task).group(1)) == cell.metadata.nbgrader.points
+
+
+def test_tasks_are_numbered_and_have_a_hint():
+    tasks = [c.source for notebook in NOTEBOOKS.values() for c in notebook.cells if "**Exercise" in c.source]
+    assert [int(n) for task in tasks for n in re.findall(r"\*\*Exercise (\d+)", task)] == list(range(1, len(GRADED) + 1))
+    assert all(len(re.search(r"\*Hint:\*(.*)", task, re.DOTALL).group(1).split()) > 10 for task in tasks)
+
+
+def test_self_checks_say_what_is_missing():
+    for _, _, cell in TESTED:
+        asserts = [node for node in __import__("ast").parse(cell.source).body if type(node).__name__ == "Assert"]
+        assert len(asserts) >= 3 and all(node.msg is not None for node in asserts) and "print" not in cell.source
+
+
+def test_nbgrader_accepts_the_metadata():
+    validator = pytest.importorskip("nbgrader.nbgraderformat", reason="nbgrader is not installed").MetadataValidator()
+    for notebook in NOTEBOOKS.values():
+        validator.validate_nb(notebook)
+
+
+def test_executing_keeps_the_metadata():
+    for notebook in NOTEBOOKS.values():
+        copy = nbformat.from_dict(notebook)
+        run.tidy(copy)
+        kept, there = ([cell.metadata.get("nbgrader") for cell in book.cells] for book in (copy, notebook))
+        assert kept == there and any(there)
+
+
+# ---- The hidden tests ----
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packs():
+    """`codec`, here and in the hidden tests, that packs the same weights at the same precision once: each takes half a second."""
+    packed = {}
+
+    def pack(model, precision=64.0, decoder_only=False):
+        key = getattr(model, "identity", id(model)), precision, decoder_only
+        packed[key] = packed.get(key) or codec.pack(model, precision, decoder_only)
+        return packed[key]
+
+    hidden.codec = SimpleNamespace(**{**vars(codec), "pack": pack})
+    return hidden.codec
+
+
+@pytest.fixture(scope="module")
+def names(packs) -> dict:
+    """What the solved cells of the exercises define."""
+    modules = {"np": np, "torch": torch, "nn": nn, "svd": svd, "models": models, "metrics": metrics, "data": data, "codec": packs}
+    names = modules | {"noise": noise}
+    for name in hidden.TESTS:
+        exec(BY_ID[name][2].source, names)
+    return names
+
+
+def asker(names: dict):
+    """`ask` without a sandbox: the same way there and back."""
+
+    def ask(expression, **inputs):
+        inputs = {name: driver.decode(json.loads(json.dumps(driver.encode(value)))) for name, value in inputs.items()}
+        try:
+            return driver.decode(json.loads(json.dumps(driver.encode(eval(expression, names | inputs)))))
+        except Exception as error:
+            raise AssertionError(f"{type(error).__name__}: {error}") from None
+
+    return ask
+
+
+@pytest.mark.parametrize("name", hidden.TESTS)
+def test_accept_the_solution(names, name):
+    hidden.TESTS[name](asker(names))
+
+
+@pytest.mark.parametrize("name", hidden.TESTS)
+def test_refuse_the_student_version(name):
+    stub = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1raise NotImplementedError()", BY_ID[name][2].source, flags=re.DOTALL)
+    names = {}
+    exec(stub, names)
+    with pytest.raises(AssertionError, match="NotImplementedError"):
+        hidden.TESTS[name](asker(names))
+
+
+# Each a wrong answer and a part of what the hidden test says to it.
+WRONG = {
+    "write_svd": [
+        ("picture_svd = lambda p: np.linalg.svd(svd.to_matrix(p).astype(float))", "shape"),  # the full one
+        ("picture_svd = lambda p: np.linalg.svd(p.reshape(len(p), -1), full_matrices=False)", "side by side"),  # pixel by pixel
+        (
+            "picture_svd = lambda p: [x[..., ::-1] if x.ndim < 3 else x for x in np.linalg.svd(svd.to_matrix(p), full_matrices=False)]",
+            "largest",
+        ),
+        ("old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u, s**2, vt", "multiplied"),
+        ("old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u * s, s / s, vt", "finite|largest|orthonormal"),
+        ("old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return -u, -s, vt", "below 0"),
+        ("picture_svd = lambda p: (np.eye(len(p)), np.ones(len(p)), svd.to_matrix(p).astype(float))", "shape|orthonormal"),
+        ("one = picture_svd(np.zeros((16, 24, 3), np.uint8))\npicture_svd = lambda p: one", "multiplied"),  # always the same
+    ],
+    "write_mk": [
+        ("first_parts = lambda U, s, Vt, k: U * s @ Vt", "expected"),  # all of them
+        ("first_parts = lambda U, s, Vt, k: U[:, :k] @ Vt[:k]", "expected"),  # without the singular values
+        ("first_parts = lambda U, s, Vt, k: U[:, -k:] * s[-k:] @ Vt[-k:]", "expected"),  # the last ones
+        ("first_parts = lambda U, s, Vt, k: U[:, : k + 1] * s[: k + 1] @ Vt[: k + 1]", "expected"),
+        ("first_parts = lambda U, s, Vt, k: s[k - 1] * np.outer(U[:, k - 1], Vt[k - 1])", "expected"),  # only the k-th
+        ("first_parts = lambda U, s, Vt, k: U[:, :k] * s[:k]", "shape"),
+    ],
+    "storage": [
+        ("storage = lambda h, w, k, n: (3 * h * w, n * k * (h + 3 * w), n * k * (h + 3 * w) < 3 * h * w)", "U, s and Vt"),
+        ("storage = lambda h, w, k, n: (3 * h * w, n * k * (h + w + 1), n * k * (h + w + 1) < 3 * h * w)", "all channels"),
+        ("storage = lambda h, w, k, n: (49152, 32832 * n, n < 2)", "bytes raw"),
+        ("old = storage\nstorage = lambda h, w, k, n: (*old(h, w, k, n)[:2], k < min(h, w))", "compression"),
+        ("storage = lambda h, w, k, n: 3 * h * w", "three answers"),
+    ],
+    "break_even": [
+        ("break_even = lambda h, w, n: 3 * h * w // (n * (h + 3 * w + 1))", "expected 0"),  # equal is not smaller
+        ("break_even = lambda h, w, n: {4: 23, 2: 47, 1: 95}.get(n, 11)", "expected"),
+        ("old = break_even\nbreak_even = lambda h, w, n: max(1, old(h, w, n))", "expected 0"),
+        ("break_even = lambda h, w, n: 3 * h * w / (n * (h + 3 * w + 1))", "expected"),
+        ("break_even = lambda h, w, n: None", "a number"),
+    ],
+    "measure_convergence": [
+        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'gain': x - sum(f) / len(f)}", "gain"),  # over the mean
+        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'spread': float(np.std(f))}", "spread"),
+        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': x - f[0] < max(f) - min(f)}", "converged"),
+        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': abs(x - f[0]) <= max(f) - min(f)}", "converged|spread"),
+        ("convergence = lambda f, x: {'mean': 21.0, 'spread': 3.0, 'gain': 2.0, 'converged': True}", "mean"),
+        ("convergence = lambda f, x: {'mean': sum(f) / len(f)}", "no 'spread'"),
+    ],
+    "byte_budget": [
+        ("old = design\ndesign = lambda p, n: old(p, 2 * n)", "take"),  # too large
+        ("old = design\ndesign = lambda p, n: old(p, n // 3)", "dB on other cars"),  # too small
+        (
+            "class Shrink(nn.Module):\n    def forward(self, x):\n        return nn.functional.interpolate(x, 14, mode='area')\n"
+            "class Enlarge(nn.Module):\n    def forward(self, x):\n        return nn.functional.interpolate(x, 128, mode='bicubic')\n"
+            "design = lambda p, n: (Shrink(), Enlarge())",
+            "dB on other cars",
+        ),
+        (
+            "old = design\nclass Secret(nn.Module):\n    def __init__(self, d):\n        super().__init__()\n        self.d = [d]\n"
+            "    def forward(self, x):\n        return self.d[0](x)\ndef design(p, n):\n    e, d = old(p, n)\n    return e, Secret(d)",
+            "to be counted",
+        ),
+        (
+            "class Keep(nn.Module):\n    def forward(self, x):\n        Keep.x = x\n        return torch.ones(len(x), 1)\n"
+            "class Give(nn.Module):\n    def forward(self, x):\n        return Keep.x\ndesign = lambda p, n: (Keep(), Give())",
+            "dB on other cars",
+        ),
+    ],
+    "beat_denoiser": [
+        ("my_denoiser = lambda x: x", "2 dB more"),
+        ("from skimage.filters import median\nmy_denoiser = lambda x: np.stack([median(p, np.ones((5, 5, 1))) for p in x])", "2 dB more"),
+        ("from scipy.ndimage import gaussian_filter\nmy_denoiser = lambda x: gaussian_filter(x, (0, 1.4, 1.4, 0))", "2 dB more"),
+        ("my_denoiser = lambda x: x[:1]", "shape"),
+        ("my_denoiser = lambda x: x * np.nan", "finite"),
+        (  # the clean picture on board that is most like it
+            "cars = data.cars(64)[0].movedim(1, -1).numpy()[:, :, :56]\n"
+            "my_denoiser = lambda x: np.stack([cars[((cars - p) ** 2).mean((1, 2, 3)).argmin()] for p in x])",
+            "2 dB more",
+        ),
+    ],
+    "fit_decoder": [
+        ("fit_decoder = lambda m, n: codec.pack(m, 128, decoder_only=True)", "the file has"),
+        ("fit_decoder = lambda m, n: codec.pack(m, 1, decoder_only=True)", "too coarsely"),
+        ("fit_decoder = lambda m, n: bytes(n)", "refuses"),
+        ("fit_decoder = lambda m, n: codec.pack(m, 64, decoder_only=True)[:n]", "refuses"),
+        (
+            "fit_decoder = lambda m, n: codec.pack(codec.unpack(codec.pack(models.LearnedCodec((12,), 8, 8, 0, 2))), 1)",
+            "the file has|coarsely",
+        ),
+        (
+            "fit_decoder = lambda m, n: codec.pack(models.LearnedCodec((1,), 1, 1, 0, 2), 1, decoder_only=True)",
+            "identity|expected that of the model",
+        ),
+        ("fit_decoder = lambda m, n: 'a file'", "expected bytes"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name, source, message", [(name, *case) for name, cases in WRONG.items() for case in cases])
+def test_refuse_wrong_answers(names, name, source, message):
+    names = dict(names)
+    exec(source, names)
+    with pytest.raises(AssertionError, match=message):
+        hidden.TESTS[name](asker(names))
