@@ -12,7 +12,8 @@ STYLE = {
     "axes.prop_cycle": mpl.cycler(color=COLOURS), "font.size": 17, "axes.titlesize": 18, "axes.titlelocation": "left",
     "axes.labelsize": 17, "legend.fontsize": 17, "legend.handlelength": 1.3, "legend.labelspacing": 0.25, "lines.linewidth": 2.4,
     "lines.markersize": 8, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False,
-    "figure.constrained_layout.use": True, "figure.dpi": 72, "savefig.dpi": 150, "svg.hashsalt": "autoencoders", "svg.fonttype": "path",
+    "figure.titlesize": 18, "figure.constrained_layout.use": True, "figure.dpi": 72, "savefig.dpi": 150, "svg.hashsalt": "autoencoders",
+    "svg.fonttype": "path",
 }  # fmt: skip
 CHARACTER = 0.145  # inches that a character of the course's text is wide, about
 
