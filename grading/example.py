@@ -13,7 +13,7 @@ from driver import Kernel
 from sandbox import ROOT
 
 NAME = "01_svd_baseline"
-PROSE = "## My own idea: are all cars equally hard?\n\nI took the PNG as a measure: what it needs many bytes for has much texture, or much noise."
+PROSE = "## My own idea: are all cars equally hard?\n\nThe PNG is a measure: what takes many bytes there has much texture, or noise."
 IDEA = """# how many bytes the exact file of each picture takes
 sizes = [len(metrics.pillow(picture, "PNG")[0]) for picture in pictures[:40]]
 plt.hist(sizes, 12)
