@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/installed
 NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 .DEFAULT_GOAL := help
-.PHONY: help run test lab notebooks slides lint bench clean
+.PHONY: help run test lab notebooks slides assignment grade grade-example lint bench clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1#/' | awk -F'#' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1#/' | awk -F'#' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python " + sys.version.split()[0] + ": expected 3.11, 3.12 or 3.13; run make PYTHON=python3.12" if not (3, 11) <= sys.version_info[:2] <= (3, 13) else 0)'
@@ -40,6 +40,15 @@ endif
 lint: $(STAMP) ## check style: package, tests and notebooks
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
+
+assignment: $(STAMP) ## the student version, without solutions and outputs, in build/assignment/
+	@$(BIN)/python grading/assignment.py
+
+grade: $(STAMP) ## grade SUBMISSIONS=folder (folder/<student>/): build/grades/grades.csv and a page a student (OPTIONS='--only 01')
+	@env -u COURSE_DATA $(BIN)/python grading/grade.py "$(SUBMISSIONS)" $(OPTIONS)
+
+grade-example: $(STAMP) ## grade two made-up submissions of notebook 01, to see what comes out: build/example/
+	@env -u COURSE_DATA $(BIN)/python grading/example.py $(OPTIONS)
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir notebooks

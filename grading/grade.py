@@ -281,6 +281,8 @@ class Grader:
         for name in exercises:
             number = where[f"{name}_test"]
             why = faults.get(name) or skipped.get(number) or complaint(fresh.get(number), self.limits)
+            if any(part == name and source.strip() in self.course.known for _, source, part in plan):
+                why = f"nothing was written into the cell of {name}" + (f": {why}" if why else "")
             outcomes[name] = why or hidden.get(name, "the hidden test could not be asked: the notebook did not get to its end")
         failed = [{"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)} for n, _, _ in plan]
         changed = {n: name for n, source, name in plan if n > len(notebook.cells) or notebook.cells[n - 1].source != source}
@@ -336,6 +338,14 @@ class Grader:
             "slides": [f"{path.name}: {slides(path)}" for path in paths if path.suffix in (".pptx", ".pdf", ".html", ".md")],
             "gallery": [image for image in images if re.fullmatch(r"[A-Za-z0-9+/=\s]{1,1000000}", image)][:8],
         }
+
+
+def together(items: list) -> list:
+    """What is said of several cells, said once: `{"cells", "kind", "what"}`."""
+    said = {}
+    for item in items:
+        said.setdefault((item.get("kind", "fails"), item["what"]), []).append(item["cell"])
+    return [{"cells": ", ".join(map(str, cells)), "kind": kind, "what": what} for (kind, what), cells in said.items()]
 
 
 def checked(reply: dict) -> dict:
@@ -428,7 +438,9 @@ def grade_all(submissions: Path, out: Path, grader: Grader, workers: int | None 
     if not folders:
         raise ValueError(f"no folders in {str(submissions)!r}: expected one a student, with notebooks in it; collect some there")
     rows, lock = {}, threading.Lock()
-    page = jinja2.Environment(autoescape=True).from_string((HERE / "page.html").read_text("utf-8"))
+    environment = jinja2.Environment(autoescape=True)
+    environment.filters["together"] = together
+    page = environment.from_string((HERE / "page.html").read_text("utf-8"))
 
     def one(folder: Path) -> str:
         path, key = out / "results" / f"{folder.name}.json", grader.key(folder)

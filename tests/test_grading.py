@@ -111,7 +111,7 @@ def perfect(notebook, folder):
     from autoencoders import data, svd
 
     picture = data.to_bytes(data.cars(64, limit=1)[0])[0]
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "beetle.svd").write_bytes(file := svd.compress(picture, 8))
     decoded = svd.decompress(file).astype(float)
     psnr = 10 * np.log10(255**2 / ((decoded - picture) ** 2).mean())
@@ -196,7 +196,15 @@ assert not told, told
 
 
 def outside(notebook, folder):
-    places = [str(folder.parent), str(folder), str(ROOT), str(ROOT / "grading"), str(ROOT / "tests"), "/etc/ssh", "/course/grading"]
+    places = [
+        str(folder.parent),
+        str(folder),
+        str(ROOT / "notebooks"),
+        str(ROOT / "grading"),
+        str(ROOT / "tests"),
+        "/etc/ssh",
+        "/course/grading",
+    ]
     with_cell(OUTSIDE.format(places=places))(notebook, folder)
     (folder / "victim").write_text("still here")
 
@@ -494,7 +502,7 @@ def test_notebook_01_solved_gets_everything_and_untouched_nothing(tmp_path):
     assert [solved[name] for name in ("failed_cells", "not_reproduced", "out_of_order", "stripped", "notes")] == [0, 0, 0, 0, ""]
     assert {name: untouched[name] for name in full} == dict.fromkeys(full, 0)
     said = json.loads((tmp_path / "out" / "results" / "untouched.json").read_text("utf-8"))["exercises"]
-    assert all("your code is missing here" in said[name]["why"] for name in full)
+    assert all("nothing was written" in said[name]["why"] for name in full)
 
 
 if __name__ == "__main__":
