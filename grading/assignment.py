@@ -15,7 +15,7 @@ from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-CARRIED = ("src", "cars_sample", "pyproject.toml", "requirements.lock", "LICENSE", "notebooks/run.py", "notebooks/hundred_cars.aez")
+CARRIED = ("src", "cars_sample", "pyproject.toml", "requirements.lock", "LICENSE", "notebooks/run.py", "notebooks/*.aez", "notebooks/*.aew")
 STUB = Config()
 STUB.ClearSolutions.code_stub = {"python": '# YOUR CODE HERE\nraise NotImplementedError("your code is missing here")'}
 STEPS = ("CheckCellMetadata", "LockCells", "ClearSolutions", "ClearOutput", "ClearHiddenTests", "ClearMarkScheme", "ComputeChecksums")
@@ -34,7 +34,7 @@ def carried() -> list[str]:
     listed = subprocess.run(["git", "ls-files", "-z", *CARRIED], cwd=ROOT, capture_output=True, text=True)
     names = listed.stdout.split("\0") if listed.returncode == 0 else []
     if not any(names):  # no git: an unpacked archive
-        places = [ROOT / name for name in CARRIED]
+        places = [path for name in CARRIED for path in ROOT.glob(name)]
         paths = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
         names = [str(path.relative_to(ROOT)) for path in paths if path.is_file() and "__pycache__" not in path.parts]
     return sorted(filter(None, names))

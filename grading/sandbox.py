@@ -87,7 +87,7 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
 
 def _given() -> list[Path]:
     """What lies beside the notebooks for them to read."""
-    return sorted(path for path in (ROOT / "notebooks").glob("*.aez"))
+    return sorted(path for path in (ROOT / "notebooks").glob("*.ae[wz]"))
 
 
 def _below(pid: int) -> list[psutil.Process]:
