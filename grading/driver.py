@@ -147,7 +147,7 @@ class Driver:
         for name, value in limits.items():
             resource.setrlimit(getattr(resource, name), (value, value))
         for path in filter(os.path.isdir, (given, submission)):
-            shutil.copytree(path, folder, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(path, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
         out = Path(os.environ["COURSE_OUT"])
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(results, "utf-8")

@@ -33,7 +33,8 @@ from assignment import release
 from sandbox import HERE, ROOT, Died, Limits, Sandbox, missing
 
 warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named twice
-LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES = 30_000_000, 100_000_000, 500
+LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES, MOST_CELLS = 30_000_000, 100_000_000, 500, 2000
+FORGED = (KeyError, TypeError, ValueError)  # what a reply of another form makes of the code that reads it
 CRITERIA = ("documentation", "talk", "extra_ideas")
 FORM = """# Your points for {student}. This file was written once; later runs read it and never change it.
 # Put a number instead of "" and run `make grade` again.
@@ -117,7 +118,10 @@ def read(path: Path):
     try:
         if path.stat().st_size > LARGEST_NOTEBOOK:
             raise ValueError(f"{path.stat().st_size:,} bytes, expected at most {LARGEST_NOTEBOOK:,}")
-        _, notebook = nbformat.validator.normalize(nbformat.reads(path.read_text("utf-8"), as_version=4))
+        text = path.read_text("utf-8")
+        if text.count('"cell_type"') > MOST_CELLS:
+            raise ValueError(f"more than {MOST_CELLS} cells")
+        _, notebook = nbformat.validator.normalize(nbformat.reads(text, as_version=4))
         nbformat.validate(notebook)
     except Exception as error:  # whatever a damaged file raises
         raise ValueError(
@@ -175,14 +179,8 @@ class Grader:
     @cached_property
     def own_key(self) -> bytes:
         """Changes with everything that grades."""
-        about = [
-            asdict(self.limits),
-            self.trust,
-            os.environ.get("GRADING_SEED"),
-            self.course.notebooks,
-            self.course.bands,
-            self.course.results,
-        ]
+        course = [self.course.notebooks, self.course.bands, self.course.results]
+        about = [asdict(self.limits), self.trust, os.environ.get("GRADING_SEED"), course]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         sources = [path for place in (HERE, ROOT / "src", ROOT / "cars_sample") for path in sorted(place.rglob("*")) if path.is_file()]
         for path in [*(p for p in sources if "__pycache__" not in p.parts and p.suffix != ".html"), ROOT / "requirements.lock"]:
@@ -263,13 +261,13 @@ class Grader:
                     for reply in box.replies("run", cells=cells, **options):
                         if "end" in reply:
                             break
-                        fresh[reply["cell"]] = checked(reply)
+                        fresh[int(reply["cell"])] = checked(reply)
                     if all(number in fresh and fresh[number]["state"] != "died" for number, _ in cells):
                         for name in exercises:
                             if name not in faults and not complaint(fresh.get(where[f"{name}_test"]), self.limits):
                                 hidden[name] = self.hidden(name, box)
                         break
-            except Died as error:
+            except (Died, *FORGED) as error:
                 reason = f"the sandbox died: {error}"
             killer = next((n for n, _ in cells if n not in fresh or fresh[n]["state"] == "died"), None)
             if killer is None:
@@ -287,9 +285,8 @@ class Grader:
         failed = [{"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)} for n, _, _ in plan]
         changed = {n: name for n, source, name in plan if n > len(notebook.cells) or notebook.cells[n - 1].source != source}
         ignored = {cell.get("id") for cell in solved.cells if "nbval-ignore-output" in cell.metadata.get("tags", [])}
-        findings = compare.outputs(
-            notebook.cells, {n: f for n, f in fresh.items() if n not in {*changed, *skipped}}, self.course.bands, ignored
-        )
+        shown = {n: outline for n, outline in fresh.items() if n not in {*changed, *skipped}}
+        findings = compare.outputs(notebook.cells, shown, self.course.bands, ignored, self.course.known)
         about = {"file": str(path.relative_to(folder)), "note": "", "cells": len(plan), "failed": [f for f in failed if f["what"]]}
         return about | {"findings": findings, "restored": sorted(changed.values())}, outcomes
 
@@ -316,7 +313,7 @@ class Grader:
                         values = [float(value) for value in measured["psnr"] if value is not None]
                         mean = sum(values) / len(values) if values and len(values) == len(measured["psnr"]) else None
                         measured = {"bytes": int(measured["bytes"]), "psnr": mean, "pictures": len(measured["psnr"])}
-            except Died as error:
+            except (Died, *FORGED) as error:
                 measured = {"error": f"the sandbox died: {error}"}
             reports.append({"name": name, **measured, "verdict": compare.verdict(claim, measured)})
         there = {Path(name).name for name in names}
@@ -493,6 +490,8 @@ def main(argv: list[str] | None = None) -> int:
         "--trust", action="store_true", help="run without a sandbox, where there is none: submissions can do what you can do"
     )
     arguments = parser.parse_args(argv)
+    os.environ.pop("COURSE_DATA", None)  # answers are those for cars_sample
+    sys.stdout.reconfigure(errors="backslashreplace")  # a folder may have any name
     try:
         if not arguments.trust and (why := missing()):
             raise ValueError(f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one")
