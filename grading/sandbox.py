@@ -37,7 +37,7 @@ class Limits:
     processes: int = 64
     file: int = 2**28  # bytes of one file
     disk: int = 2**29  # bytes of all files, in each of two places
-    output: int = 2**20  # bytes that one cell may print or show, besides the pictures of matplotlib that fit
+    output: int = 2**22  # bytes that one cell may print or show
     ask: int = 600  # seconds for one question of a hidden test, which may train something
 
 
