@@ -90,7 +90,7 @@ class Kernel:
         self.alive = True
 
     def execute(self, source: str, seconds: float, cap: int) -> tuple[list, str]:
-        """Outputs of a cell, and "done", "late" (stopped), "loud" (over `cap` bytes, stopped) or "died"."""
+        """Outputs of a cell, and "done", "late" (stopped), "loud" (over `cap` bytes, stopped), "stuck" or "died"."""
         from nbformat.v4 import output_from_msg
 
         if not self.alive:
@@ -109,7 +109,7 @@ class Kernel:
                 if state != "done":  # it was interrupted and goes on all the same
                     self.manager.shutdown_kernel(now=True)
                     self.alive = False
-                    return outputs, state
+                    return outputs, "stuck"
                 state, deadline = self.interrupt("late")
             if message is None or message["parent_header"].get("msg_id") != request:
                 continue

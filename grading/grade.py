@@ -34,6 +34,7 @@ from sandbox import HERE, ROOT, Died, Limits, Sandbox, missing
 
 warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named twice
 LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES, MOST_CELLS = 30_000_000, 100_000_000, 500, 2000
+DEADLY = ("died", "stuck")  # what a cell does to its kernel
 FORGED = (KeyError, TypeError, ValueError)  # what a reply of another form makes of the code that reads it
 CRITERIA = ("documentation", "talk", "extra_ideas")
 FORM = """# Your points for {student}. This file was written once; later runs read it and never change it.
@@ -262,17 +263,17 @@ class Grader:
                         if "end" in reply:
                             break
                         fresh[int(reply["cell"])] = checked(reply)
-                    if all(number in fresh and fresh[number]["state"] != "died" for number, _ in cells):
+                    if all(number in fresh and fresh[number]["state"] not in DEADLY for number, _ in cells):
                         for name in exercises:
                             if name not in faults and not complaint(fresh.get(where[f"{name}_test"]), self.limits):
                                 hidden[name] = self.hidden(name, box)
                         break
             except (Died, *FORGED) as error:
                 reason = f"the sandbox died: {error}"
-            killer = next((n for n, _ in cells if n not in fresh or fresh[n]["state"] == "died"), None)
+            killer = next((n for n, _ in cells if n not in fresh or fresh[n]["state"] in DEADLY), None)
             if killer is None:
                 break
-            skipped[killer] = reason or "the kernel died"
+            skipped[killer] = reason or complaint(fresh.get(killer), self.limits)
             if time.monotonic() > started + self.limits.wall:
                 break
         outcomes = {}
@@ -362,6 +363,7 @@ def complaint(fresh: dict | None, limits: Limits) -> str:
     reasons = {
         "late": f"stopped after {limits.cell} seconds",
         "loud": f"stopped after {limits.output:,} bytes of output",
+        "stuck": f"did not stop after {limits.cell} seconds",
         "died": "the kernel died",
     }
     return reasons.get(fresh["state"]) or ("" if fresh["state"] == "done" and not fresh["error"] else fresh["error"] or "not executed")

@@ -30,15 +30,15 @@ CARRIED = 2**27  # bytes that a sandbox may say in all
 class Limits:
     """Of one notebook, or of all compressed files of a submission."""
 
-    cell: int = 300  # seconds for a cell, then it is interrupted
-    wall: int = 1800  # seconds for everything, then it is killed
+    cell: int = 600  # seconds for a cell, then it is interrupted
+    wall: int = 3600  # seconds for everything, then it is killed
     cpu: int = 3600  # processor seconds of one process
     memory: int = 4 * 2**30  # bytes of one process, and of all together
     processes: int = 64
     file: int = 2**28  # bytes of one file
     disk: int = 2**29  # bytes of all files, in each of two places
-    output: int = 2**20  # bytes that one cell may print or show, besides the pictures of matplotlib that fit
-    ask: int = 60  # seconds for one question of a hidden test
+    output: int = 2**22  # bytes that one cell may print or show
+    ask: int = 600  # seconds for one question of a hidden test, which may train something
 
 
 class Died(Exception):

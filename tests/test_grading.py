@@ -401,19 +401,18 @@ def test_who_attacks_the_sandbox_loses_it(tmp_path, source, reason):
 
 @walls
 def test_files_and_stubborn_loops_meet_their_limits(tmp_path):
-    fill = "for i in range(100):\n    open(f'{}/{}', 'wb').write(bytes(10**7))"
     cells = [
         f"for i in range(100):\n    open(f'{place}/{{i}}', 'wb').write(bytes(10**7))" for place in ("/tmp", "/dev/shm", ".", "/course")
     ]
-    stubborn = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+    stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
     with sandbox.Sandbox(tmp_path, LIMITS) as box:
         replies = box.replies("run", cells=list(enumerate([*cells, stubborn])), within=".", seconds=2, cap=1000)
         said = [reply for reply, _ in zip(replies, range(5), strict=False)]
-    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said[:4]] == [(True, False)] * 3 + [(False, True)], fill
-    assert said[4]["state"] == "late"
+    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said[:4]] == [(True, False)] * 3 + [(False, True)]
+    assert said[4]["state"] == "stuck"
 
 
-@pytest.mark.parametrize("forged", [{"array": "AAAA", "dtype": "O", "shape": [1]}, {"array": "AAAA", "dtype": "<f8", "shape": [9]}, {}])
+@pytest.mark.parametrize("forged", [{"array": "AAAA", "dtype": "S3", "shape": [1]}, {"array": "AAAA", "dtype": "<f8", "shape": [9]}, {}])
 def test_forged_values_are_refused(forged):
     with pytest.raises((ValueError, TypeError, KeyError)):
         driver.decode(forged)
