@@ -22,6 +22,7 @@ SPEC = importlib.util.spec_from_file_location("build_slides", ROOT / "slides" / 
 build = sys.modules["build_slides"] = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(build)
 
+TEMPLATE = (ROOT / "slides" / "template.html").read_text("utf-8")
 DECK = (ROOT / "slides" / "deck.md").read_text("utf-8")
 RESULTS = json.loads((ROOT / "slides" / "results.json").read_text("utf-8"))
 VOID = {"img", "meta", "br", "link", "hr", "input"}
@@ -131,11 +132,14 @@ def test_each_picture_is_embedded_with_alternative_text(talk):
 
 
 def test_text_in_figures_is_legible_from_the_last_row(talk):
+    column, gap = map(int, re.search(r"/ (\d+)px minmax\(0, 1fr\); column-gap: (\d+)px", TEMPLATE).groups())
+    width, height = (1280 - 2 * 52 - column - gap) / 96, (720 - 24 - 76 - 108) / 96  # of a picture beside text in deck.html, in inches
     small = {}
     for slide, one in zip(talk[0], talk[1].slides, strict=True):
         for shape in (shape for shape in one.shapes if shape.shape_type == 13):
             about = Image.open(io.BytesIO(shape.image.blob)).info
-            scale = shape.width.inches * about["dpi"][0] / shape.image.size[0]
+            inches = [pixels / about["dpi"][0] for pixels in shape.image.size]
+            scale = min(shape.width.inches / inches[0], width / inches[0], height / inches[1])
             if float(about["Smallest text"]) * scale < 18:
                 small[slide.figure] = f"{float(about['Smallest text']) * scale:.1f} pt"
     assert not small, f"text below 18 points: {small}; make the figure smaller, which magnifies it on the slide"
