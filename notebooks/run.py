@@ -5,14 +5,17 @@ It lives beside what it runs, because it is no part of what a student reads in `
 """
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import nbformat
+import pypandoc
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
 
 from autoencoders import data, report
 
@@ -38,8 +41,7 @@ def main(in_place: bool) -> int:
         target = path if in_place else BUILD / path.name
         nbformat.write(notebook, target)
         if not in_place:
-            page, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": path.stem}})
-            (BUILD / path.with_suffix(".html").name).write_text(page, "utf-8")
+            (BUILD / path.with_suffix(".html").name).write_text(page(notebook, path.stem), "utf-8")
     summary(paths, time.monotonic() - started)
     return 0
 
@@ -90,6 +92,18 @@ def tidy(notebook) -> None:
                 if "execution_count" in output:
                     output.execution_count = count
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # a still stays, the live one needs a kernel
+
+
+def page(notebook, name: str) -> str:
+    """One HTML file that needs no network: pandoc makes MathML of formulas, so scripts from elsewhere can stay away."""
+
+    def to_html(text: str) -> str:
+        return (
+            pypandoc.convert_text(text, "html", "gfm+tex_math_dollars", ["--mathml", "--wrap=none"]) if "$" in text else markdown2html(text)
+        )
+
+    made, _ = HTMLExporter(filters={"markdown2html": to_html}).from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    return re.sub(r'<script[^>]*\ssrc="[^"]*"[^>]*>\s*</script>', "", made)
 
 
 def summary(paths, seconds: float) -> None:
