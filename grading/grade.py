@@ -62,6 +62,7 @@ class Course:
     tests: dict
     bands: dict = field(default_factory=dict)
     results: str = "{}"  # numbers that an earlier notebook records and a later one reads
+    left_out: frozenset = frozenset()  # names of notebooks that are not graded this time, nor extra ones
 
     def __post_init__(self):
         self.released = {name: release(notebook) for name, notebook in self.notebooks.items()}
@@ -86,7 +87,8 @@ class Course:
             raise ValueError(f"no notebook begins with {only!r}: expected one of those in notebooks/, such as 01")
         notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
         bands = tomllib.loads((ROOT / "tests" / "bands.toml").read_text("utf-8"))
-        return cls(notebooks, hidden.TESTS, bands, (ROOT / "slides" / "results.json").read_text("utf-8"))
+        left_out = frozenset(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) - notebooks.keys()
+        return cls(notebooks, hidden.TESTS, bands, (ROOT / "slides" / "results.json").read_text("utf-8"), left_out)
 
 
 def marked(notebook):
@@ -212,7 +214,7 @@ class Grader:
         except ValueError as error:
             paths = []
             result["problems"].append(str(error))
-        for path in (path for path in paths if path.suffix == ".ipynb"):
+        for path in (path for path in paths if path.suffix == ".ipynb" and path.stem not in course.left_out):
             try:
                 readable[path] = read(path)
             except ValueError as error:

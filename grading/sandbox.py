@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -90,6 +91,14 @@ def _given() -> list[Path]:
     return sorted(path for path in (ROOT / "notebooks").glob("*.ae[wz]"))
 
 
+def _hurry(start: bool) -> None:
+    """Root is not bound by RLIMIT_NPROC, so there the watch must get its turn among any number of processes."""
+    if os.geteuid() == 0 and hasattr(os, "SCHED_RR"):
+        with suppress(OSError):
+            policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if start else os.SCHED_OTHER
+            os.sched_setscheduler(0, policy, os.sched_param(int(start)))
+
+
 def _below(pid: int) -> list[psutil.Process]:
     try:
         return psutil.Process(pid).children(recursive=True)
@@ -111,6 +120,7 @@ class Sandbox:
         self.limits, self.trust, self.results, self.folder = limits, trust, results, folder
 
     def __enter__(self):
+        _hurry(True)
         limits = {
             "RLIMIT_CORE": 0,
             "RLIMIT_CPU": self.limits.cpu,
@@ -140,6 +150,7 @@ class Sandbox:
         return self
 
     def __exit__(self, *_):
+        _hurry(False)
         if self.trust:
             for process in [self.process, *_below(self.process.pid)]:
                 process.kill()

@@ -28,7 +28,7 @@ import sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
 walls = pytest.mark.skipif(bool(sandbox.missing()), reason=f"no sandbox: {sandbox.missing()}")
-LIMITS = replace(sandbox.Limits(), cell=5, wall=90, cpu=60, memory=2**30, disk=2**26, ask=5)
+LIMITS = replace(sandbox.Limits(), cell=10, wall=90, cpu=60, memory=2**30, disk=2**26, ask=5)
 
 
 # ---- A tiny course ----
@@ -222,7 +222,7 @@ MADE = {
     "numbers_typed": (typed, FULL, ["the code gives 'numbers 1.5 2.5'", "tiny.value = 9.", "expected 3 to 3.2"]),
     "out_of_order": (disordered, FULL, ["after the cell with number 40"]),
     "outputs_stripped": (stripped, FULL, ["no output was handed in"]),
-    "endless_loop": (with_cell("while True:\n    pass", at=4), FULL, ["stopped after 5 seconds"]),
+    "endless_loop": (with_cell("while True:\n    pass", at=4), FULL, ["stopped after 10 seconds"]),
     "memory_bomb": (with_cell(BOMB, at=3), FULL, ["it held more than 1 GiB of memory"]),
     "kernel_killed": (with_cell(KILL, at=5), FULL, ["the kernel died"]),
     "asks_for_input": (with_cell("name = input('who? ')"), FULL, ["StdinNotImplementedError"]),
