@@ -52,7 +52,7 @@ def missing() -> str:
     if not shutil.which("bwrap"):
         return "bubblewrap (bwrap) is not installed"
     with tempfile.TemporaryDirectory() as folder:
-        probe = subprocess.run(_walls(Path(folder), Limits(), ["true"]), capture_output=True, text=True)
+        probe = subprocess.run(_walls(Path(folder), Limits(), [sys.executable, "-c", ""]), capture_output=True, text=True)
     return "" if probe.returncode == 0 else f"bubblewrap does not work here: {probe.stderr.strip()[-300:]}"
 
 
@@ -66,6 +66,7 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
     call = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
     call += ["--die-with-parent", "--new-session"]
     call += ["--hostname", "grading", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
+    call += ["--size", str(limits.disk), "--tmpfs", "/tmp"]  # before Python, which may lie below it
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(name):
             call += ["--symlink", os.readlink(name), name]
@@ -78,8 +79,7 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
     for path in [*inside, *_given()]:
         call += ["--ro-bind", str(path), f"/course/{inside.get(path, f'given/{path.name}')}"]
     call += ["--size", str(limits.disk), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    for name in ("/course/notebooks", "/tmp"):
-        call += ["--size", str(limits.disk), "--tmpfs", name]
+    call += ["--size", str(limits.disk), "--tmpfs", "/course/notebooks"]
     call += ["--remount-ro", "/", "--chdir", "/course/notebooks"]
     for name, value in _environment("/tmp", "/tmp/results", "/course/src").items():
         call += ["--setenv", name, value]

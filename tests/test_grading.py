@@ -5,10 +5,12 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -522,6 +524,17 @@ def test_notebook_01_solved_gets_everything_and_untouched_nothing(tmp_path):
     assert {name: untouched[name] for name in full} == dict.fromkeys(full, 0)
     said = json.loads((tmp_path / "out" / "results" / "untouched.json").read_text("utf-8"))["exercises"]
     assert all("nothing was written" in said[name]["why"] for name in full)
+
+
+@walls
+def test_the_walls_stand_where_python_lies_in_tmp(tmp_path):
+    """As after a clone into /tmp, which inside is another one."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        path = os.pathsep.join([str(sandbox.HERE), *(entry for entry in sys.path if entry.endswith("site-packages"))])
+        call = [f"{folder}/bin/python", "-c", "import sandbox; print(repr(sandbox.missing()))"]
+        said = subprocess.run(call, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert said.stdout.strip() == "''", said.stdout + said.stderr
 
 
 if __name__ == "__main__":
