@@ -45,6 +45,7 @@ assignment: $(STAMP) ## the student version, without solutions and outputs, in b
 	@$(BIN)/python grading/assignment.py
 
 grade: $(STAMP) ## grade SUBMISSIONS=folder (folder/<student>/): build/grades/grades.csv and a page a student (OPTIONS='--only 01')
+	@test -n "$(SUBMISSIONS)" || { echo "which submissions? make grade SUBMISSIONS=folder, one folder a student in it"; exit 1; }
 	@env -u COURSE_DATA $(BIN)/python grading/grade.py "$(SUBMISSIONS)" $(OPTIONS)
 
 grade-example: $(STAMP) ## grade two made-up submissions of notebook 01, to see what comes out: build/example/

@@ -109,11 +109,11 @@ def page(notebook, name: str) -> str:
 def summary(paths, seconds: float) -> None:
     results = report.load()
     if results:
-        print(f"\n{'result':<46}{'value':>14} {'unit':<18}{'pictures':<16}data")
+        print(f"\n{'result':<46}{'value':>14} {'unit':<18} {'pictures':<16} data")
     for name, result in sorted(results.items()):
         value = f"{result['value']:,}" if isinstance(result["value"], int) else f"{result['value']:.4g}"
         pictures = " ".join(filter(None, [str(result["n"] or ""), result["split"]]))
-        print(f"{name:<46}{value:>14} {result['unit']:<18}{pictures:<16}{result['data']}")
+        print(f"{name:<46}{value:>14} {result['unit']:<18} {pictures:<16} {result['data']}")
     where = report.folder().relative_to(data.ROOT)
     print(
         f"\n{len(paths)} notebooks in {seconds:.0f} s. Read build/*.html; figures are in {where}/figures/, numbers in {where}/results.json."

@@ -110,7 +110,11 @@ def test_bad_pictures_are_named(folder, capsys):
     Image.new("1", (4096, 4104)).save("large.png")
     assert "bad.jpg cannot be read" in refused(capsys, "encode", "car0.png", "bad.jpg", "-o", "cars.aez")
     assert "large.png cannot be read" in (message := refused(capsys, "encode", "large.png", "-o", "cars.aez")) and "4096x4104" in message
-    assert "missing.png cannot be read (FileNotFoundError" in refused(capsys, "encode", "missing.png", "-o", "cars.aez")
+    assert "there is no picture missing.png: expected" in refused(capsys, "encode", "missing.png", "-o", "cars.aez")
+    assert "there is no folder nowhere: expected one to write cars.aez into" in refused(
+        capsys, "encode", "car0.png", "-o", "nowhere/cars.aez"
+    )
+    assert "bad.jpg: 10 bytes that begin with" in refused(capsys, "info", "bad.jpg")
     assert "quality=9: expected" in refused(capsys, "encode", "car0.png", "-o", "cars.aez", "--quality", 9)
     assert "quality=0: expected" in refused(capsys, "encode", "car0.png", "car1.png", "-o", "cars.aez", "--quality", 0)
     assert not (folder / "cars.aez").exists()

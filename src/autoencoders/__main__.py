@@ -36,7 +36,7 @@ def add_encode(commands) -> None:
 
 
 def run_encode(arguments) -> None:
-    _refuse_to_overwrite([arguments.out], arguments.force)
+    _check_target(arguments.out, arguments.force)
     if arguments.with_decoder and arguments.quality is not None:
         raise ValueError("--quality with --with-decoder: an archive has the one quality that it is trained for; leave --quality out")
     _targets([path.name for path in arguments.pictures])
@@ -76,8 +76,8 @@ def add_decode(commands) -> None:
 
 
 def run_decode(arguments) -> None:
-    file = arguments.file.read_bytes()
-    names = codec.info(file)["names"]
+    file, about = _open(arguments.file)
+    names = about["names"]
     try:
         targets = [arguments.out / name for name in _targets(names if names != [""] else [arguments.file.name])]
     except ValueError as error:
@@ -96,8 +96,7 @@ def add_info(commands) -> None:
 
 
 def run_info(arguments) -> None:
-    file = arguments.file.read_bytes()
-    about = codec.info(file)
+    file, about = _open(arguments.file)
     count, pixels = len(about["sizes"]), sum(width * height for width, height in about["sizes"])
     print(f"version {about['version']}, {about['kind']}, quality {about['quality']}, {count} picture{'s' * (count > 1)}")
     for part, length in about["bytes"].items():
@@ -122,7 +121,7 @@ def add_train(commands) -> None:
 def run_train(arguments) -> None:
     if arguments.without_teacher and arguments.what != "student":
         raise ValueError("--without-teacher: expected with `train student` alone; leave it out")
-    _refuse_to_overwrite([arguments.out], arguments.force)
+    _check_target(arguments.out, arguments.force)
     sample = data.ROOT / "cars_sample"  # never real_data(): the shipped weights have seen renders alone
     small, _ = data.cars(128, sample)
     seen, unseen = data.split(len(small))
@@ -165,6 +164,8 @@ def _checkpoint(out: Path) -> Path:
 def _read(path: Path, size: int | None) -> np.ndarray:
     if size is not None and not 1 <= size <= 4096:
         raise ValueError(f"--size {size}: expected 1 to 4096 pixels")
+    if not path.is_file():
+        raise ValueError(f"there is no picture {path}: expected a JPEG, PNG, WebP, ... file; check its name")
     try:
         picture = data.read(path, size)
         codec.check_sizes([picture.shape[1::-1]])
@@ -172,6 +173,15 @@ def _read(path: Path, size: int | None) -> np.ndarray:
         about = f"{type(error).__name__}: {error}".replace(str(path), path.name)
         raise ValueError(f"{path} cannot be read ({about}): expected a whole JPEG, PNG, WebP, ... file; mend or convert it") from None
     return picture
+
+
+def _open(path: Path) -> tuple[bytes, dict]:
+    """A file of `encode` and what it says of itself; an error names it."""
+    file = path.read_bytes()
+    try:
+        return file, codec.info(file)
+    except codec.CorruptFileError as error:
+        raise codec.CorruptFileError(f"{path.name}: {error}") from None
 
 
 def _targets(names: list[str]) -> list[str]:
@@ -184,6 +194,13 @@ def _targets(names: list[str]) -> list[str]:
             f"{lost!r} and another picture would both be decoded to {Path(lost).stem + '.png'!r}: rename one, or make two files"
         )
     return [f"{Path(name).stem}.png" for name in names]
+
+
+def _check_target(path: Path, force: bool) -> None:
+    """Before the work, not after it."""
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}: expected one to write {path.name} into; make it first")
+    _refuse_to_overwrite([path], force)
 
 
 def _refuse_to_overwrite(paths: list[Path], force: bool) -> None:
