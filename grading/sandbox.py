@@ -25,6 +25,7 @@ from driver import decode, encode
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CARRIED = 2**27  # bytes that a sandbox may say in all
+COURSE, SCRATCH = "/course", "/tmp"  # inside the sandbox: what there is to read, and where there is room to write
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
     call = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
     call += ["--die-with-parent", "--new-session"]
     call += ["--hostname", "grading", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
-    call += ["--size", str(limits.disk), "--tmpfs", "/tmp"]  # before Python, which may lie below it
+    call += ["--size", str(limits.disk), "--tmpfs", SCRATCH]  # before Python, which may lie below it
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(name):
             call += ["--symlink", os.readlink(name), name]
@@ -77,11 +78,11 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
         call += ["--ro-bind-try", name, name]
     inside = {ROOT / "src": "src", ROOT / "cars_sample": "cars_sample", HERE / "driver.py": "driver.py", folder: "submission"}
     for path in [*inside, *_given()]:
-        call += ["--ro-bind", str(path), f"/course/{inside.get(path, f'given/{path.name}')}"]
+        call += ["--ro-bind", str(path), f"{COURSE}/{inside.get(path, f'given/{path.name}')}"]
     call += ["--size", str(limits.disk), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    call += ["--size", str(limits.disk), "--tmpfs", "/course/notebooks"]
-    call += ["--remount-ro", "/", "--chdir", "/course/notebooks"]
-    for name, value in _environment("/tmp", "/tmp/results", "/course/src").items():
+    call += ["--size", str(limits.disk), "--tmpfs", f"{COURSE}/notebooks"]
+    call += ["--remount-ro", "/", "--chdir", f"{COURSE}/notebooks"]
+    for name, value in _environment(SCRATCH, f"{SCRATCH}/results", f"{COURSE}/src").items():
         call += ["--setenv", name, value]
     return [*call, "--", *command]
 
@@ -136,14 +137,17 @@ class Sandbox:
         else:
             limits["RLIMIT_AS"] = self.limits.memory + 2**34  # libraries of torch are large to see, small to hold
             limits["RLIMIT_NPROC"] = 8 * self.limits.processes  # counts threads
-            course, submission, given = "/course", "/course/submission", "/course/given"
-            self.process = subprocess.Popen(_walls(self.folder, self.limits, [sys.executable, "/course/driver.py"]), **pipes)
+            course, submission, given = COURSE, f"{COURSE}/submission", f"{COURSE}/given"
+            self.process = subprocess.Popen(_walls(self.folder, self.limits, [sys.executable, f"{COURSE}/driver.py"]), **pipes)
         self.heard = time.monotonic()
         self.deadline, self.looked, self.said, self.buffer = self.heard + self.limits.wall, 0.0, 0, bytearray()
         for pipe in (self.process.stdin, self.process.stdout):
             os.set_blocking(pipe.fileno(), False)
         try:
             self.request("start", limits=limits, given=given, submission=submission, folder=f"{course}/notebooks", results=self.results)
+        except Died as error:  # nothing of the submission has run yet, so it is not to blame
+            self.__exit__()
+            raise RuntimeError(f"the sandbox does not start: {error}") from None
         except BaseException:
             self.__exit__()
             raise

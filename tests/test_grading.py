@@ -537,5 +537,13 @@ def test_the_walls_stand_where_python_lies_in_tmp(tmp_path):
     assert said.stdout.strip() == "''", said.stdout + said.stderr
 
 
+def test_a_sandbox_that_does_not_start_is_no_fault_of_the_student(tmp_path, monkeypatch, executed, capsys):
+    monkeypatch.setattr(sandbox, "_walls", lambda *_: [sys.executable, "-c", ""])
+    perfect(deepcopy(executed), tmp_path / "in" / "somebody")
+    (row,) = grade.grade_all(tmp_path / "in", tmp_path / "out", grade.Grader(course(), LIMITS))
+    assert "the grader failed: RuntimeError: the sandbox does not start: it ended" in row["notes"]
+    assert "FAILED" in capsys.readouterr().out and not (tmp_path / "out" / "results" / "somebody.json").exists()
+
+
 if __name__ == "__main__":
     grade.grade_all(Path(sys.argv[1]), Path(sys.argv[2]), grade.Grader(course(), LIMITS))
