@@ -501,14 +501,13 @@ def main(argv: list[str] | None = None) -> int:
             raise ValueError(f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one")
         if not arguments.submissions.is_dir():
             raise ValueError(f"no folder {str(arguments.submissions)!r}: expected one that holds one folder a student")
-        grade_all(
-            arguments.submissions, arguments.out, Grader(Course.of_repository(arguments.only), trust=arguments.trust), arguments.workers
-        )
+        grader = Grader(Course.of_repository(arguments.only), trust=arguments.trust)
+        table = grade_all(arguments.submissions, arguments.out, grader, arguments.workers)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{arguments.out}/grades.csv and a page a student beside it; your own points go into {arguments.submissions}/*.points.toml")
-    return 0
+    return int(any("the grader failed" in line["notes"] for line in table))
 
 
 if __name__ == "__main__":

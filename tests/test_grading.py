@@ -543,6 +543,9 @@ def test_a_sandbox_that_does_not_start_is_no_fault_of_the_student(tmp_path, monk
     (row,) = grade.grade_all(tmp_path / "in", tmp_path / "out", grade.Grader(course(), LIMITS))
     assert "the grader failed: RuntimeError: the sandbox does not start: it ended" in row["notes"]
     assert "FAILED" in capsys.readouterr().out and not (tmp_path / "out" / "results" / "somebody.json").exists()
+    monkeypatch.setattr(grade, "missing", lambda: "")
+    monkeypatch.setattr(grade.Course, "of_repository", lambda only: course())
+    assert grade.main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
 
 
 if __name__ == "__main__":
