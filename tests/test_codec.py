@@ -314,6 +314,24 @@ def test_precision_threads_and_autocast_change_nothing(coder):
         torch.set_float32_matmul_precision("highest")
 
 
+def test_one_thread_codes_a_small_picture_and_the_others_come_back(coder, files, monkeypatch):
+    used, walk, threads = [], codec.LearnedCodec.walk, torch.get_num_threads()
+    monkeypatch.setattr(codec.LearnedCodec, "walk", lambda *arguments: used.append(torch.get_num_threads()) or walk(*arguments))
+    torch.set_num_threads(2)
+    try:
+        for side, expected in ((256, 1), (264, 2)):
+            picture = np.zeros((side, side, 3), np.uint8)
+            codec.decode(codec.encode(picture, 1, coder), coder)
+            assert used == [expected, expected] and torch.get_num_threads() == 2
+            used.clear()
+        monkeypatch.setattr(codec.Reader, "code", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            codec.decode(files["picture"], coder)
+        assert used == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 FRESH = """
 import json, resource, sys, zlib, numpy as np
 sys.path.insert(0, {tests!r})

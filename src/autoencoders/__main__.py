@@ -20,7 +20,7 @@ ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8, lambdas
 PRECISION = 8.0  # steps that a weight's spread is rounded to
 EPOCHS = 400  # passes over the pictures of an archive
 # The student of notebook 04 draws the shipped codec's latents, at one quality, with a quarter of the weights.
-STUDENT = dict(width=20, post=18, blocks=3, context=2)  # noqa: C408
+STUDENT = dict(width=18, post=16, blocks=3, context=2)  # noqa: C408
 
 
 def add_encode(commands) -> None:
@@ -111,7 +111,7 @@ def add_train(commands) -> None:
     command.add_argument("what", choices=["codec", "student"], help="the learned codec, or a small network that draws its pictures")
     command.add_argument("--pictures", nargs="+", type=Path, default=[], metavar="FOLDER", help="renders beside those of cars_sample/")
     command.add_argument("--out", type=Path, required=True, metavar="FILE", help="what to write, such as codec.aew")
-    command.add_argument("--epochs", type=int, help="passes over the pictures (default: 1000, a student's 60)")
+    command.add_argument("--epochs", type=int, help="passes over the pictures (default: 1200, a student's 60)")
     command.add_argument("--seed", type=int, default=0, help="of all random numbers (default: %(default)s)")
     command.add_argument("--without-teacher", action="store_true", help="let the student learn from the originals")
     command.add_argument("--force", action="store_true", help="overwrite FILE")
@@ -129,7 +129,7 @@ def run_train(arguments) -> None:
     training.seed_everything(arguments.seed)
     options = {"seed": arguments.seed, "checkpoint": _checkpoint(arguments.out)}
     if arguments.what == "codec":
-        model, epochs = LearnedCodec().start_from_pca(small[seen]), 1000 if arguments.epochs is None else arguments.epochs
+        model, epochs = LearnedCodec().start_from_pca(small[seen]), 1200 if arguments.epochs is None else arguments.epochs
         options |= {"validate_every": 50, "augment": data.augment(64, area=(1 / 16, 0.3), colours=True), "valid": small[unseen]}
         history = training.fit_codec(model, pictures, epochs=epochs, **options)
         about = f"loss of unseen cars {history['valid_loss'][-1]:.4f}"

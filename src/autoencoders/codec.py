@@ -10,6 +10,7 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Context, Decimal, localcontext
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ PICTURE, COLLECTION, ARCHIVE, WEIGHTS = range(4)
 MAX_PIXELS = 4096 * 4096  # of one picture, sides rounded up to multiples of 8; sixteen times as many in one file
 MAX_WEIGHTS = 2**22
 MAX_LIST = 2**23  # bytes of the names and sizes of a file, before zlib
+ALONE = 32 * 32  # latent places of a picture, up to which one thread codes it
 TILE, HALO = 64, 8  # latent places, of 8x8 pixels each: what is decoded and developed at once, and what the networks see around it
 WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
 
@@ -69,12 +71,11 @@ class Writer:
 
     def code(self, table: np.ndarray, symbols: np.ndarray) -> np.ndarray:
         """Write symbols, each with its table, both `(n,)`; returns them, clipped to what the tables hold."""
-        order = np.argsort(table, kind="stable")
-        result = np.empty_like(symbols)
-        for i, at in _runs(table[order], order):
-            limit, model = tables()[i]
-            result[at] = np.clip(symbols[at], -limit, limit)
-            self.coder.encode((result[at] + limit).astype(np.int32), model)
+        limits, order, runs = _plan(table)
+        result = np.clip(symbols, -limits, limits)
+        shifted = (result + limits)[order].astype(np.int32)
+        for model, part in runs:
+            self.coder.encode(shifted[part], model)
         return result
 
     def finish(self) -> bytes:
@@ -99,21 +100,24 @@ class Reader:
 
     def code(self, table: np.ndarray) -> np.ndarray:
         """Read the symbols that were written with these tables, `(n,)`."""
-        order = np.argsort(table, kind="stable")
-        result = np.empty(len(table), np.int64)
-        for i, at in _runs(table[order], order):
-            limit, model = tables()[i]
-            try:
-                result[at] = self.coder.decode(model, len(at)) - limit
-            except AssertionError:
-                raise CorruptFileError("a bit stream that no encoder writes: encode the picture again") from None
-        return result
+        limits, order, runs = _plan(table)
+        shifted = np.empty(len(table), np.int64)
+        try:
+            for model, part in runs:
+                shifted[part] = self.coder.decode(model, part.stop - part.start)
+        except AssertionError:
+            raise CorruptFileError("a bit stream that no encoder writes: encode the picture again") from None
+        result = np.empty_like(shifted)
+        result[order] = shifted
+        return result - limits
 
 
-def _runs(ordered: np.ndarray, order: np.ndarray):
-    """Pairs of a table and the places that use it."""
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    return zip(ordered[starts], np.split(order, starts[1:]), strict=True) if len(order) else ()
+def _plan(table: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
+    """For symbols with these tables, `(n,)`: the largest of each, in which order they are coded, and which part of that by which model."""
+    counts = np.bincount(table)
+    ends = counts.cumsum()
+    runs = [(tables()[i][1], slice(ends[i] - counts[i], ends[i])) for i in counts.nonzero()[0]]
+    return np.array([limit for limit, _ in tables()])[table], np.argsort(table, kind="stable"), runs
 
 
 # ---- Weights: integers times a power of two for each tensor ----
@@ -172,6 +176,7 @@ def unpack(file: bytes) -> LearnedCodec:
     model.fixed_gains = torch.stack([tensors[name] for name in ("gain", "inverse", "shift")])
     model.identity = zlib.crc32(file)
     model.fixed_point = True
+    model.to(memory_format=torch.channels_last)
     model.context.double()  # sums of multiples of 2^-20, far below 2^33: exact in any order
     return model.eval().requires_grad_(False)
 
@@ -341,8 +346,18 @@ def _tiles(height: int, width: int) -> Iterator[tuple[tuple[slice, slice], tuple
             yield inner, outer, tuple(slice(a - t, b - t) for a, b, t in zip((i, j), ends, tops, strict=True))
 
 
-@torch.inference_mode()
-@torch.autocast("cpu", enabled=False)
+@contextmanager
+def _exactly(places: int) -> Iterator[None]:
+    """No gradients, no autocast, and one thread for a small picture: where the machine is busy, layer by layer waits for the other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if places <= ALONE else threads)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer, analysis: LearnedCodec | None = None) -> None:
     height, width = (-(-side // 8) for side in picture.shape[:2])
     padded = np.pad(picture, ((0, 8 * height - picture.shape[0]), (0, 8 * width - picture.shape[1]), (0, 0)), mode="edge")
@@ -352,28 +367,29 @@ def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer,
         symbols = writer.code(table_of(scale.numpy()).ravel(), (values - mean).round().numpy().astype(np.int64).ravel())
         return mean + torch.from_numpy(symbols).view(mean.shape)
 
-    for _, outer, within in _tiles(height, width):
-        rows, columns = (slice(8 * part.start, 8 * part.stop) for part in outer)
-        latents = (analysis or model).analysis(data.to_float(padded[None, rows, columns]))
-        model.walk(latents[:, :, *within].double(), quality, visit)
+    with _exactly(height * width):
+        for _, outer, within in _tiles(height, width):
+            rows, columns = (slice(8 * part.start, 8 * part.stop) for part in outer)
+            latents = (analysis or model).analysis(data.to_float(padded[None, rows, columns]))
+            model.walk(latents[:, :, *within].double(), quality, visit)
 
 
-@torch.inference_mode()
-@torch.autocast("cpu", enabled=False)
 def _read(model: LearnedCodec, level: int, rows: int, columns: int, reader: Reader) -> np.ndarray:
     height, width = -(-rows // 8), -(-columns // 8)
-    quality, latents = torch.tensor([level]), torch.empty(1, sum(model.groups), height, width, dtype=torch.float32)
+    shape = 1, sum(model.groups), height, width
+    quality, latents = torch.tensor([level]), torch.empty(shape, dtype=torch.float32, memory_format=torch.channels_last)
+    picture = np.empty((8 * height, 8 * width, 3), np.uint8)
 
     def visit(values, mean, scale):
         return mean + torch.from_numpy(reader.code(table_of(scale.numpy()).ravel())).view(mean.shape)
 
-    for inner, _, _ in _tiles(height, width):
-        latents[:, :, *inner] = model.walk(torch.zeros_like(latents[:, :, *inner], dtype=torch.float64), quality, visit)
-    picture = np.empty((8 * height, 8 * width, 3), np.uint8)
-    for inner, outer, within in _tiles(height, width):
-        tile = data.to_bytes(model.synthesis(latents[:, :, *outer], quality))[0]
-        target, source = (tuple(slice(8 * part.start, 8 * part.stop) for part in parts) for parts in (inner, within))
-        picture[target] = tile[source]
+    with _exactly(height * width):
+        for inner, _, _ in _tiles(height, width):
+            latents[:, :, *inner] = model.walk(torch.zeros_like(latents[:, :, *inner], dtype=torch.float64), quality, visit)
+        for inner, outer, within in _tiles(height, width):
+            tile = data.to_bytes(model.synthesis(latents[:, :, *outer], quality))[0]
+            target, source = (tuple(slice(8 * part.start, 8 * part.stop) for part in parts) for parts in (inner, within))
+            picture[target] = tile[source]
     return picture[:rows, :columns]
 
 

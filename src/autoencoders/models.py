@@ -263,7 +263,7 @@ class LearnedCodec(nn.Module):
     networks start at zero. Raises ValueError.
     """
 
-    def __init__(self, groups=(3, 9, 20, 48), width: int = 48, post: int = 40, blocks: int = 3, context: int = 64, lambdas=LAMBDAS):
+    def __init__(self, groups=(3, 9, 20, 48), width: int = 48, post: int = 32, blocks: int = 3, context: int = 48, lambdas=LAMBDAS):
         super().__init__()
         self.arguments = {"groups": list(groups), "width": width, "post": post, "blocks": blocks, "context": context}
         self.arguments["lambdas"] = list(lambdas)
@@ -351,7 +351,7 @@ class LearnedCodec(nn.Module):
 
     def snap(self, x: torch.Tensor) -> torch.Tensor:
         """In fixed point: round to multiples of 1/256, within +-2048. While training: nothing."""
-        return torch.floor(x * 256 + 0.5).clamp(-(2**19), 2**19) / 256 if self.fixed_point else x
+        return x.mul(256).add_(0.5).floor_().clamp_(-(2**19), 2**19).div_(256) if self.fixed_point else x
 
     def walk(self, latents: torch.Tensor, quality: torch.Tensor, visit: Callable) -> torch.Tensor:
         """Go through the latents in the order of decoding and return what a decoder has at the end.
@@ -377,7 +377,8 @@ class LearnedCodec(nn.Module):
                 for row, column in places:
                     if row < height and column < width:
                         at = (..., slice(row, None, stride), slice(column, None, stride))
-                        neighbours = [own[..., 2 + a : 2 + a + height, 2 + b : 2 + b + width][at] for a, b in taps]
+                        starts = [(2 + row + a, 2 + column + b) for a, b in taps]
+                        neighbours = [own[..., a : a + height - row : stride, b : b + width - column : stride] for a, b in starts]
                         x = self.snap(leaky(near(torch.cat([before[at], *neighbours], 1))))
                         mean, scale = last(self.snap(leaky(middle(x)))).chunk(2, 1)
                         mean, scale = self.snap(mean * 4 * gain[:, here]), self.snap(scale + shift[:, here])
