@@ -281,6 +281,20 @@ def test_collections_and_archives(coder, archive):
     assert list(opened) == ["a.png", "b.png"] and psnr(opened["a.png"], car(1, 32, 32)) > 15
 
 
+def test_latents_instead_of_the_analysis(coder):
+    """Tile by tile; what the analysis finds gives the file that there is without them."""
+    pictures = {"a.png": car(1, 528, 16), "b.png": car(2, 528, 16)}
+    with torch.inference_mode():
+        found = coder.analysis(data.to_float(np.stack([*pictures.values()])))
+    file, other = (b"".join(codec.encode_all(pictures, 5, coder, latents=latents)) for latents in (found, found.flip(0)))
+    *_, plain = codec.encode_all(pictures, 5, coder)
+    assert abs(len(file) - len(plain)) < 0.02 * len(plain)
+    (_, a), (_, b) = codec.decode_all(other, coder)
+    assert psnr(a, pictures["b.png"]) > 20 > psnr(a, pictures["a.png"]) and psnr(b, pictures["a.png"]) > 20
+    with pytest.raises(ValueError, match=r"latents of shape \(1, 16, 66, 2\): expected \(2, 16, 66, 2\)"):
+        list(codec.encode_all(pictures, 5, coder, latents=found[:1]))
+
+
 def test_info_counts_every_byte(coder, files):
     for kind in ("picture", "collection", "archive"):
         about = codec.info(files[kind], coder)

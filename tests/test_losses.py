@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import car, small_codec
 
-from autoencoders import data, losses
+from autoencoders import data, losses, models
 
 
 def test_mse_is_the_mean_over_all_values():
@@ -98,3 +98,13 @@ def test_binary_cross_entropy_errors():
         losses.binary_cross_entropy(lambda x: x[:, None], torch.ones(4))
     with pytest.raises(ValueError, match=r"a target from 0 to 255: expected values in \[0, 1\]"):
         losses.binary_cross_entropy(lambda x: x / 255, torch.tensor([0.0, 255.0]))
+
+
+def test_coding_is_bits_per_pixel_and_lambda_times_squared_error():
+    x, codec = pictures(), small_codec(lambdas=(0.01,))
+    model = models.Latents(codec, codec.analysis(x).detach(), 10).eval()
+    terms = losses.coding(model, (torch.tensor([2, 0]), x[[2, 0]]))
+    drawn, bits = codec(x, torch.zeros(4, dtype=int))
+    torch.testing.assert_close(terms["bits_per_pixel"], bits[[0, 2]].mean() / 32**2)
+    torch.testing.assert_close(terms["squared_error"], (255 * (drawn - x)[[0, 2]]).square().mean())
+    torch.testing.assert_close(terms["loss"], terms["bits_per_pixel"] + 0.01 * terms["squared_error"])

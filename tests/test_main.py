@@ -17,7 +17,7 @@ from autoencoders import codec, data, models
 @pytest.fixture(autouse=True)
 def little(coder, monkeypatch):
     monkeypatch.setattr(codec, "shipped", lambda: coder)
-    monkeypatch.setattr(cli, "ARCHIVE", {"groups": (2, 3), "width": 4, "post": 4, "blocks": 1, "context": 4, "lambdas": (0.002,)})
+    monkeypatch.setattr(cli, "ARCHIVE", {"groups": (2, 3), "width": 4, "post": 4, "blocks": 1, "context": 4})
 
 
 @pytest.fixture
@@ -185,7 +185,27 @@ def test_an_archive_goes_on_after_an_interruption(folder, capsys, monkeypatch):
     assert "is of another run (seed" in refused(capsys, "encode", "car0.png", "other.png", *command[3:], "cut.aez")
     assert run(*command, "cut.aez") == 0
     assert len(calls) == 5 and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
-    assert not (folder / "cut.aez.checkpoint").exists()
+    assert not [*folder.glob("*.checkpoint")]
+
+
+def test_an_archive_goes_on_after_an_interruption_while_its_latents_are_trained(folder, capsys, monkeypatch):
+    command = ["encode", "car0.png", "car1.png", "--with-decoder", "--epochs", 4, "-o"]
+    assert run(*command, "whole.aez") == 0
+    fit, original, calls = cli.training.fit, cli.training.losses.coding, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    monkeypatch.setattr(cli.training, "fit", lambda *a, **k: fit(*a, **k, save_seconds=-1))
+    monkeypatch.setattr(cli.training.losses, "coding", interrupted)
+    assert run(*command, "cut.aez") == 130 and (folder / "cut.aez.latents.checkpoint").exists()
+    assert "is of another run (seed" in refused(capsys, *command[:-1], "--psnr", 27, "-o", "cut.aez")
+    assert run(*command, "cut.aez") == 0
+    assert len(calls) == 4 and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
+    assert not [*folder.glob("*.checkpoint")]
 
 
 def test_archives_want_equal_sizes(folder, capsys):
@@ -195,6 +215,8 @@ def test_archives_want_equal_sizes(folder, capsys):
     assert "pictures of 40x24, 40x32 pixels: --with-decoder expects" in refused(capsys, *start, "car0.png", "other.png")
     assert "pictures of 40x30 pixels: --with-decoder expects" in refused(capsys, *start, "odd.png")
     assert "--quality with --with-decoder" in refused(capsys, *start, "car0.png", "--quality", 3)
+    assert "--psnr 60: expected 20 to 45 dB" in refused(capsys, *start, "car0.png", "--psnr", 60)
+    assert "--psnr 30: expected 20 to 45 dB, and --with-decoder" in refused(capsys, "encode", "-o", "c.aez", "car0.png", "--psnr", 30)
 
 
 def test_weights_are_trained_packed_and_seeded(folder, capsys, monkeypatch):

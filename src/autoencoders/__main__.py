@@ -15,10 +15,11 @@ from tqdm import tqdm
 from autoencoders import codec, data, download, training
 from autoencoders.models import LearnedCodec
 
-# The model of an archive is in its file, so it is small; its one level of quality is how long it was told to care for errors.
-ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8, lambdas=(0.0047,))  # noqa: C408
-PRECISION = 8.0  # steps that a weight's spread is rounded to
-EPOCHS = 400  # passes over the pictures of an archive
+# The model of an archive is in its file, so it is small.
+ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8)  # noqa: C408
+PRECISION = 5.0  # steps that a weight's spread is rounded to
+EPOCHS = 400  # passes over the pictures of an archive for its decoder, and three quarters as many for the latents
+BETTER = 0.35  # dB that the latents' training adds, less a little that the weights' rounding takes, and a little to be sure
 # The student of notebook 04 draws the shipped codec's latents, at one quality, with a quarter of the weights.
 STUDENT = dict(width=18, post=16, blocks=3, context=2)  # noqa: C408
 
@@ -30,6 +31,7 @@ def add_encode(commands) -> None:
     command.add_argument("--quality", type=int, metavar="1..8", help="from 1, the smallest files, to 8 (default: 5)")
     command.add_argument("--size", type=int, metavar="N", help="cut the central square and bring it to N x N pixels first")
     command.add_argument("--with-decoder", action="store_true", help="train a decoder for these pictures and put it into the file")
+    command.add_argument("--psnr", type=float, metavar="DB", help="the mean quality that it is trained for (default: 28)")
     command.add_argument("--epochs", type=int, default=EPOCHS, help="how long to train it (default: %(default)s)")
     command.add_argument("--force", action="store_true", help="overwrite FILE")
     command.set_defaults(run=run_encode)
@@ -38,33 +40,42 @@ def add_encode(commands) -> None:
 def run_encode(arguments) -> None:
     _check_target(arguments.out, arguments.force)
     if arguments.with_decoder and arguments.quality is not None:
-        raise ValueError("--quality with --with-decoder: an archive has the one quality that it is trained for; leave --quality out")
+        raise ValueError("--quality with --with-decoder: an archive has the one quality that it is trained for; give --psnr instead")
+    if arguments.psnr is not None and not (arguments.with_decoder and 20 <= arguments.psnr <= 45):
+        raise ValueError(f"--psnr {arguments.psnr:g}: expected 20 to 45 dB, and --with-decoder; other files have a --quality")
     _targets([path.name for path in arguments.pictures])
     pictures = {path.name: _read(path, arguments.size) for path in _progress(arguments.pictures, "read")}
     if arguments.with_decoder:
-        file = _archive(pictures, arguments.epochs, _checkpoint(arguments.out))
+        file = _archive(pictures, 28.0 if arguments.psnr is None else arguments.psnr, arguments.epochs, _checkpoints(arguments.out))
     elif len(pictures) == 1:
         file = codec.encode(*pictures.values(), quality=5 if arguments.quality is None else arguments.quality)
     else:
         file = _collect(codec.encode_all(pictures, 5 if arguments.quality is None else arguments.quality), len(pictures))
     _replace(arguments.out, lambda part: part.write_bytes(file))
-    _checkpoint(arguments.out).unlink(missing_ok=True)
+    for checkpoint in _checkpoints(arguments.out):
+        checkpoint.unlink(missing_ok=True)
     pixels = sum(picture[..., 0].size for picture in pictures.values())
     print(f"{arguments.out}: {len(file):,} bytes, {8 * len(file) / pixels:.3f} bits per pixel")
 
 
-def _archive(pictures: dict[str, np.ndarray], epochs: int, checkpoint: Path) -> bytes:
-    """A file of pictures of equal size with a decoder that is trained for them, and resumes from `checkpoint`."""
+def _archive(pictures: dict[str, np.ndarray], psnr: float, epochs: int, checkpoints: list[Path]) -> bytes:
+    """A file of pictures of equal size with a decoder that is trained for them, and resumes from `checkpoints`."""
     shapes = {picture.shape[:2] for picture in pictures.values()}
     if len(shapes) > 1 or any(side % 8 for shape in shapes for side in shape):
         sizes = ", ".join(f"{width}x{height}" for height, width in sorted(shapes)[:5])
         raise ValueError(f"pictures of {sizes} pixels: --with-decoder expects all of one size, with sides that 8 divides; resize them")
-    batch = np.stack([*pictures.values()])
-    seed = zlib.crc32(batch)  # so that a checkpoint of other pictures is one of another run
+    batch = data.to_float(np.stack([*pictures.values()]))
+    seed = zlib.crc32(np.float64(psnr), zlib.crc32(batch.numpy()))  # so that a checkpoint of other pictures is one of another run
     training.seed_everything(seed)
-    model = LearnedCodec(**ARCHIVE).start_from_pca(data.to_float(batch))
-    training.fit_codec(model, data.to_float(batch), lr=3e-3, batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoint)
-    return _collect(codec.encode_all(pictures, 1, model, PRECISION), len(pictures))
+    model = LearnedCodec(**ARCHIVE, lambdas=[0.0034 * 10 ** (0.17 * (psnr - 28))]).start_from_pca(batch)  # about what a car takes
+    training.fit_codec(model, batch, lr=3e-3, batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoints[0])
+    training.match_psnr(model, batch, psnr - BETTER)
+    receiver = codec.unpack(codec.pack(model, PRECISION, decoder_only=True))
+    with torch.no_grad():
+        latents = torch.cat([model.analysis(part) for part in batch.split(16)])
+    epochs = max(1, 3 * epochs // 4)
+    latents = training.fit_latents(receiver, latents, batch, epochs=epochs, seed=seed, checkpoint=checkpoints[1])
+    return _collect(codec.encode_all(pictures, 1, model, PRECISION, latents), len(pictures))
 
 
 def add_decode(commands) -> None:
@@ -157,8 +168,13 @@ def run_download(arguments) -> None:
         print(f"{name}: complete in {download.download(name, arguments.to)}")
 
 
-def _checkpoint(out: Path) -> Path:
-    return out.with_name(out.name + ".checkpoint")
+def _checkpoint(out: Path, step: str = "") -> Path:
+    return out.with_name(f"{out.name}{step}.checkpoint")
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    """Of the two trainings behind an archive."""
+    return [_checkpoint(out), _checkpoint(out, ".latents")]
 
 
 def _read(path: Path, size: int | None) -> np.ndarray:

@@ -221,12 +221,14 @@ def decode(file: bytes, model: LearnedCodec | None = None) -> np.ndarray:
 
 
 def encode_all(
-    pictures: Mapping[str, np.ndarray], quality: int = 5, model: LearnedCodec | None = None, precision: float | None = None
-) -> Iterator[bytes]:
+    pictures: Mapping[str, np.ndarray], quality: int = 5, model: LearnedCodec | None = None, precision: float | None = None,
+    latents: torch.Tensor | None = None,
+) -> Iterator[bytes]:  # fmt: skip
     """One file of many pictures by name, and with `precision` also of the decoder: yields b"" after each picture, then the file.
 
     With the decoder in it, the file needs nothing but this program. `precision` is how many steps a weight's spread is
-    rounded to; `model` then is one that `fit_codec` has trained. A name is that of a file, without folders. Raises ValueError.
+    rounded to; `model` then is one that `fit_codec` has trained. `latents` `(N, channels, h, w)`, for pictures of one size, are
+    coded instead of the analysis'. A name is that of a file, without folders. Raises ValueError.
     """
     names, sizes = list(pictures), [_checked(picture)[::-1] for picture in pictures.values()]
     check_names(names)
@@ -235,8 +237,11 @@ def encode_all(
     analysis = model
     model = unpack(weights) if weights else _model(model)
     level, writer = _level(model, quality), Writer()
-    for picture in pictures.values():
-        _write(model, level, picture, writer, analysis)
+    wanted = [(len(names), sum(model.groups), -(-height // 8), -(-width // 8)) for width, height in sizes]
+    if latents is not None and any(tuple(latents.shape) != shape for shape in wanted):
+        raise ValueError(f"latents of shape {tuple(latents.shape)}: expected {' and '.join(map(str, dict.fromkeys(wanted)))}")
+    for i, picture in enumerate(pictures.values()):
+        _write(model, level, picture, writer, analysis, None if latents is None else latents[i : i + 1])
         yield b""
     head = _chunk(_squeeze(json.dumps([names, sizes], ensure_ascii=False)))
     kind = ARCHIVE if weights else COLLECTION
@@ -358,7 +363,14 @@ def _exactly(places: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer, analysis: LearnedCodec | None = None) -> None:
+def _write(
+    model: LearnedCodec,
+    level: int,
+    picture: np.ndarray,
+    writer: Writer,
+    analysis: LearnedCodec | None = None,
+    latents: torch.Tensor | None = None,
+) -> None:
     height, width = (-(-side // 8) for side in picture.shape[:2])
     padded = np.pad(picture, ((0, 8 * height - picture.shape[0]), (0, 8 * width - picture.shape[1]), (0, 0)), mode="edge")
     quality = torch.tensor([level])
@@ -368,10 +380,13 @@ def _write(model: LearnedCodec, level: int, picture: np.ndarray, writer: Writer,
         return mean + torch.from_numpy(symbols).view(mean.shape)
 
     with _exactly(height * width):
-        for _, outer, within in _tiles(height, width):
+        for inner, outer, within in _tiles(height, width):
             rows, columns = (slice(8 * part.start, 8 * part.stop) for part in outer)
-            latents = (analysis or model).analysis(data.to_float(padded[None, rows, columns]))
-            model.walk(latents[:, :, *within].double(), quality, visit)
+            if latents is None:
+                part = (analysis or model).analysis(data.to_float(padded[None, rows, columns]))[:, :, *within]
+            else:
+                part = latents[:, :, *inner]
+            model.walk(part.double(), quality, visit)
 
 
 def _read(model: LearnedCodec, level: int, rows: int, columns: int, reader: Reader) -> np.ndarray:

@@ -55,6 +55,15 @@ def rate_distortion(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, to
     return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}
 
 
+def coding(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
+    """`rate_distortion` of `models.Latents`, at the codec's only level: `batch` is `(numbers of pictures, these pictures)`."""
+    which, pictures = batch
+    drawn, bits = model(which)
+    rate = bits.mean() / pictures[0, 0].numel()
+    distortion = 255**2 * F.mse_loss(drawn, pictures)
+    return {"loss": rate + model.codec.arguments["lambdas"][0] * distortion, "bits_per_pixel": rate, "squared_error": distortion}
+
+
 def drawing(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     """Mean squared error of what a `LearnedCodec` draws: `batch` is `(decoded latents, quality levels, pictures to be drawn)`."""
     latents, quality, target = batch

@@ -1,5 +1,7 @@
 """Autoencoders and denoisers for square pictures, an encoder to a latent and a decoder back, and classifiers. In [0, 1] in and out."""
 
+import copy
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -398,20 +400,62 @@ class LearnedCodec(nn.Module):
 
         While training, bits are those of values with noise as wide as a quantisation step, which has a gradient; else of rounded ones.
         """
-        bits = pictures.new_zeros(len(pictures))
+
+        def rounding(residual):
+            rounded = residual + (residual.round() - residual).detach()
+            return (residual + torch.rand_like(residual) - 0.5 if self.training else rounded), rounded
+
+        return self.code(self.analysis(pictures), quality, rounding)
+
+    def code(self, latents: torch.Tensor, quality: torch.Tensor, rounding: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+        """What comes back of latents, and their bits. `rounding(residual)`: the residual as it is estimated, and as it is decoded."""
+        bits = latents.new_zeros(len(latents))
 
         def visit(values, mean, scale):
             nonlocal bits
-            residual = values - mean
-            rounded = residual + (residual.round() - residual).detach()
-            noisy = residual + torch.rand_like(residual) - 0.5 if self.training else rounded
-            bits = bits + laplace_bits(noisy, scale).flatten(1).sum(1)
-            return mean + rounded
+            estimated, decoded = rounding(values - mean)
+            bits = bits + laplace_bits(estimated, scale).flatten(1).sum(1)
+            return mean + decoded
 
-        latents = self.analysis(pictures)
         with torch.autocast(latents.device.type, enabled=False):
             decoded = self.walk(latents.double() if self.fixed_point else latents, quality, visit).float()
         return self.synthesis(decoded, quality), bits
+
+    def floating(self) -> "LearnedCodec":
+        """A copy of a model in fixed point that has slopes again, but stays as it is: to train what goes with rounded weights."""
+        model = copy.deepcopy(self)
+        model.fixed_point = False
+        model.context.float()
+        model.log_gain.data = self.fixed_gains[2].float()
+        return model.requires_grad_(False)
+
+
+class Latents(nn.Module):
+    """Latents `(N, channels, h, w)` as what is learnt, for a codec that stays as it is: each goes where it pays in its own picture.
+
+    They are rounded up or down at random, the nearer the likelier, and within `steps` calls while training ever more surely
+    (stochastic Gumbel annealing, Yang et al. 2020, arXiv:2006.04240).
+    """
+
+    def __init__(self, codec: LearnedCodec, latents: torch.Tensor, steps: int):
+        super().__init__()
+        self.codec, self.shape, self.steps = codec, latents.shape, steps
+        self.values = nn.Embedding.from_pretrained(latents.flatten(1).clone(), freeze=False, sparse=True)
+        self.register_buffer("step", torch.tensor(0))
+
+    def forward(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of pictures by their numbers `(n,)`: what comes back of them, and their estimated bits."""
+        temperature = 0.5 * math.exp(-2 * self.step.item() / self.steps)
+        self.step += self.training
+
+        def rounding(residual):
+            below = residual.detach().floor()
+            up = (residual - below).clamp(1e-4, 1 - 1e-4)
+            logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
+            rounded = below + nn.functional.gumbel_softmax(logits, temperature)[..., 1] if self.training else residual.round()
+            return rounded, rounded
+
+        return self.codec.code(self.values(which).view(-1, *self.shape[1:]), torch.zeros_like(which), rounding)
 
 
 def laplace_bits(residual: torch.Tensor, log2_scale: torch.Tensor) -> torch.Tensor:
