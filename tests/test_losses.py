@@ -101,10 +101,18 @@ def test_binary_cross_entropy_errors():
 
 
 def test_coding_is_bits_per_pixel_and_lambda_times_squared_error():
-    x, codec = pictures(), small_codec(lambdas=(0.01,))
-    model = models.Latents(codec, codec.analysis(x).detach(), 10).eval()
-    terms = losses.coding(model, (torch.tensor([2, 0]), x[[2, 0]]))
+    """And while training, the steps get finer as long as the PSNR is too low, all alike."""
+    x, codec = pictures(), small_codec(lambdas=(0.01,)).requires_grad_(False)
     drawn, bits = codec(x, torch.zeros(4, dtype=int))
-    torch.testing.assert_close(terms["bits_per_pixel"], bits[[0, 2]].mean() / 32**2)
-    torch.testing.assert_close(terms["squared_error"], (255 * (drawn - x)[[0, 2]]).square().mean())
-    torch.testing.assert_close(terms["loss"], terms["bits_per_pixel"] + 0.01 * terms["squared_error"])
+    for wanted, direction in ((45.0, 1), (20.0, -1)):
+        model = models.Latents(codec, codec.analysis(x), wanted, 1000).eval()
+        before = codec.log_gain.clone()
+        if direction > 0:
+            terms = losses.coding(model, (torch.tensor([2, 0]), x[[2, 0]]))
+            torch.testing.assert_close(terms["bits_per_pixel"], bits[[0, 2]].mean() / 32**2)
+            torch.testing.assert_close(terms["squared_error"], (255 * (drawn - x)[[0, 2]]).square().mean())
+            torch.testing.assert_close(terms["loss"], terms["bits_per_pixel"] + 0.01 * terms["squared_error"])
+            torch.testing.assert_close(codec.log_gain, before, rtol=0, atol=0)
+        psnr = losses.coding(model.train(), (torch.arange(4), x))["psnr"]
+        assert 20 < psnr < 45 and model.step == 1
+        torch.testing.assert_close(codec.log_gain, before + 0.0033 * (wanted - psnr))

@@ -201,7 +201,8 @@ def test_an_archive_goes_on_after_an_interruption_while_its_latents_are_trained(
 
     monkeypatch.setattr(cli.training, "fit", lambda *a, **k: fit(*a, **k, save_seconds=-1))
     monkeypatch.setattr(cli.training.losses, "coding", interrupted)
-    assert run(*command, "cut.aez") == 130 and (folder / "cut.aez.latents.checkpoint").exists()
+    assert run(*command, "cut.aez") == 130 and "goes on from where it was" in capsys.readouterr().err
+    assert (folder / "cut.aez.latents.checkpoint").exists()
     assert "is of another run (seed" in refused(capsys, *command[:-1], "--psnr", 27, "-o", "cut.aez")
     assert run(*command, "cut.aez") == 0
     assert len(calls) == 4 and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()

@@ -19,7 +19,6 @@ from autoencoders.models import LearnedCodec
 ARCHIVE = dict(groups=(3, 9, 20), width=8, post=16, blocks=1, context=8)  # noqa: C408
 PRECISION = 5.0  # steps that a weight's spread is rounded to
 EPOCHS = 400  # passes over the pictures of an archive for its decoder, and three quarters as many for the latents
-BETTER = 0.35  # dB that the latents' training adds, less a little that the weights' rounding takes, and a little to be sure
 # The student of notebook 04 draws the shipped codec's latents, at one quality, with a quarter of the weights.
 STUDENT = dict(width=18, post=16, blocks=3, context=2)  # noqa: C408
 
@@ -67,14 +66,14 @@ def _archive(pictures: dict[str, np.ndarray], psnr: float, epochs: int, checkpoi
     batch = data.to_float(np.stack([*pictures.values()]))
     seed = zlib.crc32(np.float64(psnr), zlib.crc32(batch.numpy()))  # so that a checkpoint of other pictures is one of another run
     training.seed_everything(seed)
-    model = LearnedCodec(**ARCHIVE, lambdas=[0.0034 * 10 ** (0.17 * (psnr - 28))]).start_from_pca(batch)  # about what a car takes
+    model = LearnedCodec(**ARCHIVE, lambdas=[0.0039 * 10 ** (0.17 * (psnr - 28))]).start_from_pca(batch)  # about what a car takes
     training.fit_codec(model, batch, lr=3e-3, batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoints[0])
-    training.match_psnr(model, batch, psnr - BETTER)
     receiver = codec.unpack(codec.pack(model, PRECISION, decoder_only=True))
     with torch.no_grad():
         latents = torch.cat([model.analysis(part) for part in batch.split(16)])
     epochs = max(1, 3 * epochs // 4)
-    latents = training.fit_latents(receiver, latents, batch, epochs=epochs, seed=seed, checkpoint=checkpoints[1])
+    options = {"epochs": epochs, "seed": seed, "checkpoint": checkpoints[1]}
+    latents, model.log_gain = training.fit_latents(receiver, latents, batch, psnr + 0.02, **options)
     return _collect(codec.encode_all(pictures, 1, model, PRECISION, latents), len(pictures))
 
 

@@ -434,12 +434,13 @@ class Latents(nn.Module):
     """Latents `(N, channels, h, w)` as what is learnt, for a codec that stays as it is: each goes where it pays in its own picture.
 
     They are rounded up or down at random, the nearer the likelier, and within `steps` calls while training ever more surely
-    (stochastic Gumbel annealing, Yang et al. 2020, arXiv:2006.04240).
+    (stochastic Gumbel annealing, Yang et al. 2020, arXiv:2006.04240). `psnr`, in dB, is what `losses.coding` steers to.
     """
 
-    def __init__(self, codec: LearnedCodec, latents: torch.Tensor, steps: int):
+    def __init__(self, codec: LearnedCodec, latents: torch.Tensor, psnr: float, steps: int):
         super().__init__()
-        self.codec, self.shape, self.steps = codec, latents.shape, steps
+        self.codec, self.shape, self.psnr, self.steps = codec, latents.shape, psnr, steps
+        self.start = codec.log_gain.clone()
         self.values = nn.Embedding.from_pretrained(latents.flatten(1).clone(), freeze=False, sparse=True)
         self.register_buffer("step", torch.tensor(0))
 

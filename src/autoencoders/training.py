@@ -126,29 +126,19 @@ def fit_codec(model: LearnedCodec, pictures: torch.Tensor, *, lr: float = 1e-3, 
     return fit(model, losses.rate_distortion, pictures, batch_size=batch_size, optimizer=optimizer, clip=2.0, **options)
 
 
-@torch.no_grad()
-def match_psnr(codec: LearnedCodec, pictures: torch.Tensor, psnr: float) -> None:
-    """Scale the quantisation steps of a codec of one level, by half to double, until the mean PSNR of pictures is `psnr`, in dB."""
-    start, low, high = codec.log_gain.clone(), -1.0, 1.0
-    for _ in range(8):
-        codec.log_gain.copy_(start + (low + high) / 2)
-        errors = [(codec(part, torch.zeros(len(part), dtype=int))[0] - part).square().flatten(1).mean(1) for part in pictures.split(16)]
-        reached = -10 * torch.cat(errors).log10().mean()
-        low, high = (low, (low + high) / 2) if reached > psnr else ((low + high) / 2, high)
+def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tensor, psnr: float, *, epochs: int, lr: float = 0.04,
+    batch_size: int = 20, **options,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """`fit` for latents `(N, channels, h, w)` of pictures `(N, 3, 8h, 8w)` themselves: fewer bits at a mean PSNR, in dB.
 
-
-def fit_latents(
-    codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tensor, *, epochs: int, lr: float = 0.04, batch_size: int = 20, **options
-) -> torch.Tensor:
-    """`fit` for latents `(N, channels, h, w)` of pictures `(N, 3, 8h, 8w)` themselves, and returns them: fewer bits, smaller errors.
-
-    `codec` has one level, and the weights that the decoder will have, which stay: a model of `unpack`.
+    `codec` has one level, and the weights that the decoder will have, which stay: a model of `unpack`. Returns the latents, and
+    the `log_gain` that the codec is to have for them: the quantisation steps alone are changed, all by one factor.
     """
-    model = Latents(codec.floating(), latents, epochs * math.ceil(len(pictures) / batch_size))
+    model = Latents(codec.floating(), latents, psnr, epochs * math.ceil(len(pictures) / batch_size))
     optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
     options |= {"epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "schedule": cosine, "clip": None}
     fit(model, losses.coding, (torch.arange(len(pictures)), pictures), **options)
-    return model.values.weight.detach().view(model.shape)
+    return model.values.weight.detach().view(model.shape), model.codec.log_gain
 
 
 def fit_student(student: LearnedCodec, teacher: LearnedCodec, pictures: torch.Tensor, quality: int, taught: bool = True, **options) -> dict:
