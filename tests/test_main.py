@@ -166,46 +166,28 @@ def test_an_archive_is_trained_and_needs_no_weights(folder, capsys, monkeypatch)
     assert sorted(p.name for p in folder.iterdir() if p.is_file()) == ["car0.png", "car1.png", "cars.aez"]
 
 
-def test_an_archive_goes_on_after_an_interruption(folder, capsys, monkeypatch):
+@pytest.mark.parametrize("loss,cut,steps,checkpoint", [("rate_distortion", 3, 4, ""), ("coding", 2, 3, ".latents")])
+def test_an_archive_goes_on_after_an_interruption(folder, capsys, monkeypatch, loss, cut, steps, checkpoint):
+    """While its decoder is trained, or its latents are."""
     command = ["encode", "car0.png", "car1.png", "--with-decoder", "--epochs", 4, "-o"]
     assert run(*command, "whole.aez") == 0
-    fit, original, calls = cli.training.fit, cli.training.losses.rate_distortion, []
+    fit, original, calls = cli.training.fit, getattr(cli.training.losses, loss), []
 
     def interrupted(*arguments):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == cut:
             raise KeyboardInterrupt
         return original(*arguments)
 
     monkeypatch.setattr(cli.training, "fit", lambda *a, **k: fit(*a, **k, save_seconds=-1))
-    monkeypatch.setattr(cli.training.losses, "rate_distortion", interrupted)
+    monkeypatch.setattr(cli.training.losses, loss, interrupted)
     assert run(*command, "cut.aez") == 130 and "goes on from where it was" in capsys.readouterr().err
-    assert (folder / "cut.aez.checkpoint").exists() and not (folder / "cut.aez").exists()
+    assert (folder / f"cut.aez{checkpoint}.checkpoint").exists() and not (folder / "cut.aez").exists()
     Image.fromarray(car(9, 32, 40)).save("other.png")
     assert "is of another run (seed" in refused(capsys, "encode", "car0.png", "other.png", *command[3:], "cut.aez")
-    assert run(*command, "cut.aez") == 0
-    assert len(calls) == 5 and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
-    assert not [*folder.glob("*.checkpoint")]
-
-
-def test_an_archive_goes_on_after_an_interruption_while_its_latents_are_trained(folder, capsys, monkeypatch):
-    command = ["encode", "car0.png", "car1.png", "--with-decoder", "--epochs", 4, "-o"]
-    assert run(*command, "whole.aez") == 0
-    fit, original, calls = cli.training.fit, cli.training.losses.coding, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(cli.training, "fit", lambda *a, **k: fit(*a, **k, save_seconds=-1))
-    monkeypatch.setattr(cli.training.losses, "coding", interrupted)
-    assert run(*command, "cut.aez") == 130 and "goes on from where it was" in capsys.readouterr().err
-    assert (folder / "cut.aez.latents.checkpoint").exists()
     assert "is of another run (seed" in refused(capsys, *command[:-1], "--psnr", 27, "-o", "cut.aez")
     assert run(*command, "cut.aez") == 0
-    assert len(calls) == 4 and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
+    assert len(calls) == steps + 1 and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
     assert not [*folder.glob("*.checkpoint")]
 
 
