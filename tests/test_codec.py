@@ -293,6 +293,8 @@ def test_latents_instead_of_the_analysis(coder):
     assert psnr(a, pictures["b.png"]) > 20 > psnr(a, pictures["a.png"]) and psnr(b, pictures["a.png"]) > 20
     with pytest.raises(ValueError, match=r"latents of shape \(1, 16, 66, 2\): expected \(2, 16, 66, 2\)"):
         list(codec.encode_all(pictures, 5, coder, latents=found[:1]))
+    with pytest.raises(ValueError, match="all finite"):
+        list(codec.encode_all(pictures, 5, coder, latents=found * torch.nan))
 
 
 def test_info_counts_every_byte(coder, files):

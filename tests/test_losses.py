@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import car, small_codec
 
-from autoencoders import data, losses, models
+from autoencoders import data, losses, metrics, models
 
 
 def test_mse_is_the_mean_over_all_values():
@@ -102,9 +102,11 @@ def test_binary_cross_entropy_errors():
 
 def test_coding_is_bits_per_pixel_and_lambda_times_squared_error():
     """And while training, the steps get finer as long as the PSNR is too low, all alike."""
-    x, codec = pictures(), small_codec(lambdas=(0.01,)).requires_grad_(False)
+    x, codec = (2 * pictures() - 0.5).clamp(0, 1), small_codec(lambdas=(0.01,)).requires_grad_(False)
     drawn, bits = codec(x, torch.zeros(4, dtype=int))
-    for wanted, direction in ((45.0, 1), (20.0, -1)):
+    assert drawn.max() > 1.01  # and are clipped where the PSNR is taken
+    decoded = data.to_bytes(drawn)
+    for wanted, direction in ((45.0, 1), (15.0, -1)):
         model = models.Latents(codec, codec.analysis(x), wanted, 1000).eval()
         before = codec.log_gain.clone()
         if direction > 0:
@@ -113,6 +115,7 @@ def test_coding_is_bits_per_pixel_and_lambda_times_squared_error():
             torch.testing.assert_close(terms["squared_error"], (255 * (drawn - x)[[0, 2]]).square().mean())
             torch.testing.assert_close(terms["loss"], terms["bits_per_pixel"] + 0.01 * terms["squared_error"])
             torch.testing.assert_close(codec.log_gain, before, rtol=0, atol=0)
+            assert terms["psnr"].item() == pytest.approx(metrics.psnr(data.to_bytes(x), decoded)[[2, 0]].mean(), abs=0.02)
         psnr = losses.coding(model.train(), (torch.arange(4), x))["psnr"]
-        assert 20 < psnr < 45 and model.step == 1
+        assert 15 < psnr < 45 and model.step == 1
         torch.testing.assert_close(codec.log_gain, before + 0.0033 * (wanted - psnr))

@@ -360,3 +360,27 @@ def test_latents_cost_less_once_they_are_trained():
     assert changed.max() < 0 and changed.max() - changed.min() < 1e-6
     assert archive(*high)[1] > archive(*low)[1] + 0.5
     assert archive(*low)[0] < 0.97 * cost
+
+
+def test_latents_want_a_codec_of_one_level_and_their_pictures(coder):
+    one = codec.unpack(codec.pack(small_codec(lambdas=(0.002,))))
+    latents, x = torch.zeros(2, 16, 4, 4), torch.zeros(2, 3, 32, 32)
+    for model, what, pictures in (
+        (coder, latents, x),
+        (small_codec(lambdas=(0.002,)), latents, x),
+        (one, latents[:1], x),
+        (one, latents, x[..., 8:]),
+    ):
+        with pytest.raises(ValueError, match=r"a codec of .* point, [18] levels, 16 channels, latents .*: expected one in fixed point"):
+            training.fit_latents(model, what, pictures, 28.0, epochs=1)
+    with pytest.raises(ValueError, match="psnr=nan: expected decibels"):
+        training.fit_latents(one, latents, x, math.nan, epochs=1)
+
+
+def test_latents_of_another_decoder_or_psnr_are_another_run(tmp_path):
+    a, b = (codec.unpack(codec.pack(small_codec(lambdas=(0.002,)), precision)) for precision in (8, 32))
+    data = torch.zeros(2, 16, 4, 4), torch.rand(2, 3, 32, 32)
+    training.fit_latents(a, *data, 28.0, epochs=1, checkpoint=tmp_path / "c")
+    for model, psnr in ((a, 27.0), (b, 28.0)):
+        with pytest.raises(ValueError, match="is of another run"):
+            training.fit_latents(model, *data, psnr, epochs=1, checkpoint=tmp_path / "c")

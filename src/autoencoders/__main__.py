@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from autoencoders import codec, data, download, training
+from autoencoders import codec, data, download, metrics, training
 from autoencoders.models import LearnedCodec
 
 # The model of an archive is in its file, so it is small.
@@ -30,7 +30,7 @@ def add_encode(commands) -> None:
     command.add_argument("--quality", type=int, metavar="1..8", help="from 1, the smallest files, to 8 (default: 5)")
     command.add_argument("--size", type=int, metavar="N", help="cut the central square and bring it to N x N pixels first")
     command.add_argument("--with-decoder", action="store_true", help="train a decoder for these pictures and put it into the file")
-    command.add_argument("--psnr", type=float, metavar="DB", help="the mean quality that it is trained for (default: 28)")
+    command.add_argument("--psnr", type=float, metavar="DB", help="the mean PSNR to aim at, 20 to 31 dB (default: 28)")
     command.add_argument("--epochs", type=int, default=EPOCHS, help="how long to train it (default: %(default)s)")
     command.add_argument("--force", action="store_true", help="overwrite FILE")
     command.set_defaults(run=run_encode)
@@ -40,12 +40,13 @@ def run_encode(arguments) -> None:
     _check_target(arguments.out, arguments.force)
     if arguments.with_decoder and arguments.quality is not None:
         raise ValueError("--quality with --with-decoder: an archive has the one quality that it is trained for; give --psnr instead")
-    if arguments.psnr is not None and not (arguments.with_decoder and 20 <= arguments.psnr <= 45):
-        raise ValueError(f"--psnr {arguments.psnr:g}: expected 20 to 45 dB, and --with-decoder; other files have a --quality")
+    if arguments.psnr is not None and not (arguments.with_decoder and 20 <= arguments.psnr <= 31):
+        raise ValueError(f"--psnr {arguments.psnr:g}: expected 20 to 31 dB, and --with-decoder; other files have a --quality")
     _targets([path.name for path in arguments.pictures])
     pictures = {path.name: _read(path, arguments.size) for path in _progress(arguments.pictures, "read")}
     if arguments.with_decoder:
-        file = _archive(pictures, 28.0 if arguments.psnr is None else arguments.psnr, arguments.epochs, _checkpoints(arguments.out))
+        psnr = 28.0 if arguments.psnr is None else arguments.psnr
+        file = _archive(pictures, psnr, arguments.epochs, _checkpoints(arguments.out))
     elif len(pictures) == 1:
         file = codec.encode(*pictures.values(), quality=5 if arguments.quality is None else arguments.quality)
     else:
@@ -54,7 +55,13 @@ def run_encode(arguments) -> None:
     for checkpoint in _checkpoints(arguments.out):
         checkpoint.unlink(missing_ok=True)
     pixels = sum(picture[..., 0].size for picture in pictures.values())
-    print(f"{arguments.out}: {len(file):,} bytes, {8 * len(file) / pixels:.3f} bits per pixel")
+    about = f"{arguments.out}: {len(file):,} bytes, {8 * len(file) / pixels:.3f} bits per pixel"
+    if arguments.with_decoder:
+        decoded = [metrics.psnr(pictures[name][None], picture[None])[0] for name, picture in codec.decode_all(file)]
+        about += f", {np.mean(decoded):.2f} dB"
+    print(about)
+    if arguments.with_decoder and abs(np.mean(decoded) - psnr) > 0.3:
+        print(f"note: {psnr:g} dB were asked for; what came is not near. Try another --psnr, or more --epochs", file=sys.stderr)
 
 
 def _archive(pictures: dict[str, np.ndarray], psnr: float, epochs: int, checkpoints: list[Path]) -> bytes:
@@ -67,12 +74,14 @@ def _archive(pictures: dict[str, np.ndarray], psnr: float, epochs: int, checkpoi
     seed = zlib.crc32(np.float64(psnr), zlib.crc32(batch.numpy()))  # so that a checkpoint of other pictures is one of another run
     training.seed_everything(seed)
     model = LearnedCodec(**ARCHIVE, lambdas=[0.0039 * 10 ** (0.17 * (psnr - 28))]).start_from_pca(batch)  # about what a car takes
+    if not checkpoints[0].exists():
+        checkpoints[1].unlink(missing_ok=True)  # of a decoder that is gone
     training.fit_codec(model, batch, lr=3e-3, batch_size=4, epochs=epochs, seed=seed, checkpoint=checkpoints[0])
     receiver = codec.unpack(codec.pack(model, PRECISION, decoder_only=True))
+    size = max(1, min(20, 20 * 256**2 // batch[0, 0].numel()))  # of a batch: pictures of 256 x 256 take some hundred megabytes
     with torch.no_grad():
-        latents = torch.cat([model.analysis(part) for part in batch.split(16)])
-    epochs = max(1, 3 * epochs // 4)
-    options = {"epochs": epochs, "seed": seed, "checkpoint": checkpoints[1]}
+        latents = torch.cat([model.analysis(part) for part in batch.split(size)])
+    options = {"epochs": max(1, 3 * epochs // 4), "batch_size": size, "seed": seed, "checkpoint": checkpoints[1]}
     latents, model.log_gain = training.fit_latents(receiver, latents, batch, psnr + 0.02, **options)
     return _collect(codec.encode_all(pictures, 1, model, PRECISION, latents), len(pictures))
 

@@ -238,10 +238,11 @@ def encode_all(
     model = unpack(weights) if weights else _model(model)
     level, writer = _level(model, quality), Writer()
     wanted = [(len(names), sum(model.groups), -(-height // 8), -(-width // 8)) for width, height in sizes]
-    if latents is not None and any(tuple(latents.shape) != shape for shape in wanted):
-        raise ValueError(f"latents of shape {tuple(latents.shape)}: expected {' and '.join(map(str, dict.fromkeys(wanted)))}")
+    if latents is not None and (any(tuple(latents.shape) != shape for shape in wanted) or not torch.as_tensor(latents).isfinite().all()):
+        shapes = " and ".join(map(str, dict.fromkeys(wanted)))
+        raise ValueError(f"latents of shape {tuple(latents.shape)}: expected {shapes}, all finite, as the analysis returns them")
     for i, picture in enumerate(pictures.values()):
-        _write(model, level, picture, writer, analysis, None if latents is None else latents[i : i + 1])
+        _write(model, level, picture, writer, analysis, None if latents is None else torch.as_tensor(latents[i : i + 1]))
         yield b""
     head = _chunk(_squeeze(json.dumps([names, sizes], ensure_ascii=False)))
     kind = ARCHIVE if weights else COLLECTION

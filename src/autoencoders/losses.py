@@ -65,11 +65,11 @@ def coding(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     drawn, bits = model(which)
     rate = bits.mean() / pictures[0, 0].numel()
     squared_error = 255**2 * (drawn - pictures).square().flatten(1).mean(1)
-    psnr = 10 * torch.log10(255**2 / squared_error.detach()).mean()
+    psnr = -10 * (drawn.detach().clamp(0, 1) - pictures).square().flatten(1).mean(1).log10().mean()  # clipped, as it is decoded
     change = float((model.codec.log_gain - model.start).mean())
     weight = model.codec.arguments["lambdas"][0] * 4**change
     if model.training:  # steps half as wide are worth about 3 dB, so this settles within a tenth of the training
-        change = min(max(-0.5, change + 3.3 / model.steps * (model.psnr - float(psnr))), 0.25)
+        change = min(max(-0.5, change + min(0.15, 3.3 / model.steps) * (model.psnr - float(psnr))), 0.25)
         model.codec.log_gain.copy_(model.start + change)
     distortion = squared_error.mean()
     return {"loss": rate + weight * distortion, "bits_per_pixel": rate, "squared_error": distortion, "psnr": psnr}

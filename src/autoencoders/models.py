@@ -440,7 +440,7 @@ class Latents(nn.Module):
     def __init__(self, codec: LearnedCodec, latents: torch.Tensor, psnr: float, steps: int):
         super().__init__()
         self.codec, self.shape, self.psnr, self.steps = codec, latents.shape, psnr, steps
-        self.start = codec.log_gain.clone()
+        self.register_buffer("start", codec.log_gain.detach().clone())
         self.values = nn.Embedding.from_pretrained(latents.flatten(1).clone(), freeze=False, sparse=True)
         self.register_buffer("step", torch.tensor(0))
 

@@ -5,6 +5,7 @@ import os
 import random
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,8 +133,19 @@ def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tens
     """`fit` for latents `(N, channels, h, w)` of pictures `(N, 3, 8h, 8w)` themselves: fewer bits at a mean PSNR, in dB.
 
     `codec` has one level, and the weights that the decoder will have, which stay: a model of `unpack`. Returns the latents, and
-    the `log_gain` that the codec is to have for them: the quantisation steps alone are changed, all by one factor.
+    the `log_gain` that the codec is to have for them: the quantisation steps alone are changed, all by one factor. Raises ValueError.
     """
+    sizes = tuple(latents.shape[:2]), *(8 * side for side in latents.shape[2:])
+    if not codec.fixed_point or len(codec.log_gain) != 1 or sizes != ((len(pictures), sum(codec.groups)), *pictures.shape[2:]):
+        about = f"{'fixed' if codec.fixed_point else 'floating'} point, {len(codec.log_gain)} levels, {sum(codec.groups)} channels"
+        raise ValueError(
+            f"a codec of {about}, latents {tuple(latents.shape)}, pictures {tuple(pictures.shape)}: expected one in fixed point, of one "
+            "level, latents (N, its channels, h, w) and pictures (N, 3, 8h, 8w); use unpack(pack(model)) and its analysis"
+        )
+    if not 0 < psnr < 100:
+        raise ValueError(f"psnr={psnr}: expected decibels, such as 28")
+    # Another decoder or PSNR is another run, whose checkpoint is refused.
+    options["seed"] = zlib.crc32(np.float64([psnr, codec.identity, options.get("seed", 0)]))
     model = Latents(codec.floating(), latents, psnr, epochs * math.ceil(len(pictures) / batch_size))
     optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
     options |= {"epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "schedule": cosine, "clip": None}
