@@ -379,8 +379,8 @@ def test_latents_want_a_codec_of_one_level_and_their_pictures(coder):
 
 def test_latents_of_another_decoder_or_psnr_are_another_run(tmp_path):
     a, b = (codec.unpack(codec.pack(small_codec(lambdas=(0.002,)), precision)) for precision in (8, 32))
-    data = torch.zeros(2, 16, 4, 4), torch.rand(2, 3, 32, 32)
-    training.fit_latents(a, *data, 28.0, epochs=1, checkpoint=tmp_path / "c")
+    latents, pictures = torch.zeros(2, 16, 4, 4), torch.rand(2, 3, 32, 32)
+    training.fit_latents(a, latents, pictures, 28.0, epochs=1, checkpoint=tmp_path / "c")
     for model, psnr in ((a, 27.0), (b, 28.0)):
         with pytest.raises(ValueError, match="is of another run"):
-            training.fit_latents(model, *data, psnr, epochs=1, checkpoint=tmp_path / "c")
+            training.fit_latents(model, latents, pictures, psnr, epochs=1, checkpoint=tmp_path / "c")

@@ -59,9 +59,9 @@ def run_encode(arguments) -> None:
     if arguments.with_decoder:
         decoded = [metrics.psnr(pictures[name][None], picture[None])[0] for name, picture in codec.decode_all(file)]
         about += f", {np.mean(decoded):.2f} dB"
+        if abs(np.mean(decoded) - psnr) > 0.3:
+            print(f"note: {psnr:g} dB were asked for; what came is not near. Try another --psnr, or more --epochs", file=sys.stderr)
     print(about)
-    if arguments.with_decoder and abs(np.mean(decoded) - psnr) > 0.3:
-        print(f"note: {psnr:g} dB were asked for; what came is not near. Try another --psnr, or more --epochs", file=sys.stderr)
 
 
 def _archive(pictures: dict[str, np.ndarray], psnr: float, epochs: int, checkpoints: list[Path]) -> bytes:
