@@ -15,10 +15,29 @@ from traitlets.config import Config
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-CARRIED = ("src", "cars_sample", "pyproject.toml", "requirements.lock", "LICENSE", "notebooks/run.py", "notebooks/*.aez", "notebooks/*.aew")
+CARRIED = (
+    "src",
+    "cars_sample",
+    "pyproject.toml",
+    "requirements.lock",
+    "LICENSE",
+    "notebooks/run.py",
+    "notebooks/*.aez",
+    "notebooks/*.aew",
+)
 STUB = Config()
-STUB.ClearSolutions.code_stub = {"python": '# YOUR CODE HERE\nraise NotImplementedError("your code is missing here")'}
-STEPS = ("CheckCellMetadata", "LockCells", "ClearSolutions", "ClearOutput", "ClearHiddenTests", "ClearMarkScheme", "ComputeChecksums")
+STUB.ClearSolutions.code_stub = {
+    "python": '# YOUR CODE HERE\nraise NotImplementedError("your code is missing here")'
+}
+STEPS = (
+    "CheckCellMetadata",
+    "LockCells",
+    "ClearSolutions",
+    "ClearOutput",
+    "ClearHiddenTests",
+    "ClearMarkScheme",
+    "ComputeChecksums",
+)
 
 
 def release(notebook):
@@ -31,12 +50,20 @@ def release(notebook):
 
 def carried() -> list[str]:
     """The files of the repository that go along as they are."""
-    listed = subprocess.run(["git", "ls-files", "-z", *CARRIED], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *CARRIED], cwd=ROOT, capture_output=True, text=True
+    )
     names = listed.stdout.split("\0") if listed.returncode == 0 else []
     if not any(names):  # no git: an unpacked archive
         places = [path for name in CARRIED for path in ROOT.glob(name)]
-        paths = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
-        names = [str(path.relative_to(ROOT)) for path in paths if path.is_file() and "__pycache__" not in path.parts]
+        paths = [
+            path for place in places for path in ([place] if place.is_file() else place.rglob("*"))
+        ]
+        names = [
+            str(path.relative_to(ROOT))
+            for path in paths
+            if path.is_file() and "__pycache__" not in path.parts
+        ]
     return sorted(filter(None, names))
 
 
@@ -44,7 +71,9 @@ def build(target: Path) -> None:
     """Write the whole folder, replacing what stood there."""
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    handout = {str(path.relative_to(HERE / "handout")): path for path in (HERE / "handout").iterdir()}
+    handout = {
+        str(path.relative_to(HERE / "handout")): path for path in (HERE / "handout").iterdir()
+    }
     for name, path in ({name: ROOT / name for name in carried()} | handout).items():
         (part / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, part / name)

@@ -7,7 +7,9 @@ import tokenize
 
 from driver import outline
 
-LINE = re.compile(r"^([a-z]\w*(?:\.\w+)+) = (-?[\d,.]+(?:e[+-]?\d+)?)", re.M)  # as report.record prints it
+LINE = re.compile(
+    r"^([a-z]\w*(?:\.\w+)+) = (-?[\d,.]+(?:e[+-]?\d+)?)", re.M
+)  # as report.record prints it
 NUMBER = re.compile(r"(?<![\w.])[-−]?\d[\d,]*(?:\.\d*)?(?:[eE][-+]?\d+)?")
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 CLAIM = re.compile(r"claim[ *_`]*:(.{1,300})", re.I)  # bounded: hostile text must not cost time
@@ -43,21 +45,38 @@ def differences(stored: dict, fresh: dict, bands: dict, numbers_only: bool) -> l
         if name not in made:
             found.append(f"handed in: {name} = {value}; the code records no such number")
         elif name in bands and not bands[name][0] <= number(value) <= bands[name][1]:
-            found.append(f"handed in: {name} = {value}; the code gives {made[name]}, expected {bands[name][0]} to {bands[name][1]}")
+            found.append(
+                f"handed in: {name} = {value}; the code gives {made[name]}, expected {bands[name][0]} to {bands[name][1]}"
+            )
         elif name not in bands and not near(value, made[name]):
             found.append(f"handed in: {name} = {value}; the code gives {made[name]}")
-    found += [f"the code records {name} = {value}, which was not handed in" for name, value in made.items() if name not in claimed]
+    found += [
+        f"the code records {name} = {value}, which was not handed in"
+        for name, value in made.items()
+        if name not in claimed
+    ]
     if not numbers_only:
         kept, again = (
-            [line for line in outlined["text"].splitlines() if line.strip() and not LINE.match(line)] for outlined in (stored, fresh)
+            [
+                line
+                for line in outlined["text"].splitlines()
+                if line.strip() and not LINE.match(line)
+            ]
+            for outlined in (stored, fresh)
         )
         for a, b in zip(kept, again, strict=False):
             if not same_line(a, b):
                 found.append(f"handed in: {a[:200]!r}; the code gives {b[:200]!r}")
-        found += [f"handed in: {line[:200]!r}; the code gives no such line" for line in kept[len(again) :]]
-        found += [f"the code gives {line[:200]!r}, which was not handed in" for line in again[len(kept) :]]
+        found += [
+            f"handed in: {line[:200]!r}; the code gives no such line" for line in kept[len(again) :]
+        ]
+        found += [
+            f"the code gives {line[:200]!r}, which was not handed in" for line in again[len(kept) :]
+        ]
     if stored["images"] != fresh["images"]:
-        found.append(f"handed in: {', '.join(stored['images']) or 'no picture'}; the code gives {', '.join(fresh['images']) or 'none'}")
+        found.append(
+            f"handed in: {', '.join(stored['images']) or 'no picture'}; the code gives {', '.join(fresh['images']) or 'none'}"
+        )
     if stored["error"] and not fresh["error"]:
         found.append(f"handed in: an error, {stored['error'][:200]}; the code gives none")
     return found
@@ -75,17 +94,34 @@ def outputs(cells: list, fresh: dict, bands: dict, ignored: set, known: set) -> 
         count, stored = cell.get("execution_count"), outline(cell.outputs)
         if isinstance(count, int):
             if count < last:
-                findings.append({"cell": index, "kind": "order", "what": f"executed as number {count}, after the cell with number {last}"})
+                findings.append(
+                    {
+                        "cell": index,
+                        "kind": "order",
+                        "what": f"executed as number {count}, after the cell with number {last}",
+                    }
+                )
             last = count
         again = fresh.get(index)
-        widget = any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in cell.outputs)
+        widget = any(
+            "application/vnd.jupyter.widget-view+json" in output.get("data", {})
+            for output in cell.outputs
+        )
         if again is None or again["state"] != "done" or (widget and cell.source.strip() in known):
             continue
         if not cell.outputs and (again["text"].strip() or again["images"]):
-            findings.append({"cell": index, "kind": "stripped", "what": "no output was handed in; the code gives some"})
+            findings.append(
+                {
+                    "cell": index,
+                    "kind": "stripped",
+                    "what": "no output was handed in; the code gives some",
+                }
+            )
             continue
         if again["error"] and not stored["error"]:
-            found = ["the code fails, which what was handed in does not show"] if cell.outputs else []
+            found = (
+                ["the code fails, which what was handed in does not show"] if cell.outputs else []
+            )
         else:
             found = differences(stored, again, bands, cell.get("id") in ignored)
         findings += [{"cell": index, "kind": "different", "what": what} for what in found[:3]]
@@ -95,10 +131,18 @@ def outputs(cells: list, fresh: dict, bands: dict, ignored: set, known: set) -> 
 def claims(cells: list) -> dict[str, dict]:
     """What lines such as `Claim: beetle.svd of car_003.png, 4,321 bytes, 28.1 dB` say, by file."""
     found = {}
-    for line in (match[1] for cell in cells if cell.cell_type == "markdown" for match in CLAIM.finditer(cell.source)):
+    for line in (
+        match[1]
+        for cell in cells
+        if cell.cell_type == "markdown"
+        for match in CLAIM.finditer(cell.source)
+    ):
         file = re.search(r"[\w.-]+\.(?:svd|aez)\b", line)
         picture = re.search(r"[\w.-]+\.(?:png|jpe?g|webp|avif)\b", line, re.I)
-        size, quality = re.search(r"(\d[\d,]*)\s*bytes", line), re.search(r"(\d+(?:\.\d+)?)\s*dB", line)
+        size, quality = (
+            re.search(r"(\d[\d,]*)\s*bytes", line),
+            re.search(r"(\d+(?:\.\d+)?)\s*dB", line),
+        )
         if file:
             found[file[0]] = {
                 "picture": picture and picture[0],

@@ -28,7 +28,11 @@ def encode(value):
         if value.dtype.kind not in "biufc":
             raise TypeError(f"an array of {value.dtype}: expected one of numbers")
         if value.ndim:
-            return {"array": base64.b64encode(np.ascontiguousarray(value)).decode(), "dtype": value.dtype.str, "shape": value.shape}
+            return {
+                "array": base64.b64encode(np.ascontiguousarray(value)).decode(),
+                "dtype": value.dtype.str,
+                "shape": value.shape,
+            }
         value = value.item()
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
@@ -37,7 +41,9 @@ def encode(value):
     if isinstance(value, dict):
         return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
     if isinstance(value, complex) or not isinstance(value, bool | int | float | str | None):
-        raise TypeError(f"a {type(value).__name__}: expected a number, text, bytes, an array, or a list or dict of these")
+        raise TypeError(
+            f"a {type(value).__name__}: expected a number, text, bytes, an array, or a list or dict of these"
+        )
     return value
 
 
@@ -51,10 +57,18 @@ def decode(value):
         dtype = np.dtype(str(value["dtype"]))
         if dtype.kind not in "biufc":
             raise ValueError(f"an array of {dtype}: expected one of numbers")
-        return np.frombuffer(base64.b64decode(value["array"]), dtype).reshape([int(n) for n in value["shape"]]).copy()
+        return (
+            np.frombuffer(base64.b64decode(value["array"]), dtype)
+            .reshape([int(n) for n in value["shape"]])
+            .copy()
+        )
     if "bytes" in value:
         return base64.b64decode(value["bytes"])
-    return [decode(v) for v in value["list"]] if "list" in value else {decode(k): decode(v) for k, v in value["dict"]}
+    return (
+        [decode(v) for v in value["list"]]
+        if "list" in value
+        else {decode(k): decode(v) for k, v in value["dict"]}
+    )
 
 
 def outline(outputs) -> dict:
@@ -86,7 +100,9 @@ class Kernel:
         from jupyter_client.manager import start_new_kernel
 
         options = ["--log-level=50", "--HistoryManager.enabled=False"]
-        self.manager, self.client = start_new_kernel(kernel_name="python3", startup_timeout=120, extra_arguments=options)
+        self.manager, self.client = start_new_kernel(
+            kernel_name="python3", startup_timeout=120, extra_arguments=options
+        )
         self.alive = True
 
     def execute(self, source: str, seconds: float, cap: int) -> tuple[list, str]:
@@ -126,14 +142,22 @@ class Kernel:
     def unsaid(self, request: str, outputs: list) -> list:
         """The error of a cell that failed without showing one, for want of memory say."""
         try:
-            while (reply := self.client.get_shell_msg(timeout=10))["parent_header"].get("msg_id") != request:
+            while (reply := self.client.get_shell_msg(timeout=10))["parent_header"].get(
+                "msg_id"
+            ) != request:
                 pass
             status = reply["content"]["status"]
         except Empty:
             status = "silent"
         if status == "ok" or any(output["output_type"] == "error" for output in outputs):
             return []
-        return [{"output_type": "error", "ename": "Error", "evalue": f"the kernel's reply is {status!r}"}]
+        return [
+            {
+                "output_type": "error",
+                "ename": "Error",
+                "evalue": f"the kernel's reply is {status!r}",
+            }
+        ]
 
     def interrupt(self, state: str) -> tuple[str, float]:
         self.manager.interrupt_kernel()
@@ -147,7 +171,9 @@ class Driver:
         for name, value in limits.items():
             resource.setrlimit(getattr(resource, name), (value, value))
         for path in filter(os.path.isdir, (given, submission)):
-            shutil.copytree(path, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+            shutil.copytree(
+                path, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*")
+            )
         out = Path(os.environ["COURSE_OUT"])
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(results, "utf-8")
@@ -169,7 +195,11 @@ class Driver:
         call = f"__import__('runpy').run_path({__file__!r})['answer']({expression!r}, {json.dumps(inputs)!r}, globals())"
         outputs, state = self.kernel.execute(call, seconds, VALUE)
         values = [output["data"][ANSWER] for output in outputs if ANSWER in output.get("data", {})]
-        yield {"state": state, "value": values[-1] if values else None, "error": outline(outputs)["error"]}
+        yield {
+            "state": state,
+            "value": values[-1] if values else None,
+            "error": outline(outputs)["error"],
+        }
 
     def decode(self, file, original):
         """Bytes of a compressed file, and each picture that is in it with its PSNR, where an original is found."""
@@ -177,22 +207,34 @@ class Driver:
 
         try:
             content = (self.folder / file).read_bytes()
-            pictures = [(original or "", svd.decompress(content))] if file.endswith(".svd") else list(codec.decode_all(content))
+            pictures = (
+                [(original or "", svd.decompress(content))]
+                if file.endswith(".svd")
+                else list(codec.decode_all(content))
+            )
             qualities = []
             for name, picture in pictures:
-                places = [folder / (name or original or ".") for folder in (data.ROOT / "cars_sample", self.folder)]
+                places = [
+                    folder / (name or original or ".")
+                    for folder in (data.ROOT / "cars_sample", self.folder)
+                ]
                 path = next((place for place in places if place.is_file()), None)
                 height, width = picture.shape[:2]
                 source = path and data.read(path, height if height == width else None)
                 same = source is not None and source.shape == picture.shape
-                qualities.append(float(metrics.psnr(source[None], picture[None])[0]) if same else None)
+                qualities.append(
+                    float(metrics.psnr(source[None], picture[None])[0]) if same else None
+                )
             yield {"bytes": len(content), "psnr": qualities}
         except Exception as error:  # whatever a damaged file makes a decoder do
             yield {"error": f"{type(error).__name__}: {error}"[:500]}
 
 
 def main() -> None:
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")  # out of reach for what the kernel prints
+    requests, replies = (
+        os.fdopen(os.dup(0), "rb"),
+        os.fdopen(os.dup(1), "wb"),
+    )  # out of reach for what the kernel prints
     null = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(null, stream)

@@ -31,37 +31,63 @@ def careful(notebook, folder: Path) -> None:
     kernel = Kernel()
     for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][:2]:
         kernel.execute(cell.source, 300, 2**20)
-    notebook.cells += [new_markdown_cell(PROSE), new_code_cell(IDEA, execution_count=99, outputs=kernel.execute(IDEA, 300, 2**20)[0])]
+    notebook.cells += [
+        new_markdown_cell(PROSE),
+        new_code_cell(IDEA, execution_count=99, outputs=kernel.execute(IDEA, 300, 2**20)[0]),
+    ]
     kernel.manager.shutdown_kernel(now=True)
     picture = data.read(ROOT / "cars_sample" / "car_003.png", 128)
     file = svd.compress(picture, 24, "int8-coded")
     psnr = metrics.psnr(picture[None], svd.decompress(file)[None])[0]
-    notebook.cells.append(new_markdown_cell(f"Claim: tight.svd of car_003.png, {len(file):,} bytes, {psnr:.1f} dB"))
+    notebook.cells.append(
+        new_markdown_cell(f"Claim: tight.svd of car_003.png, {len(file):,} bytes, {psnr:.1f} dB")
+    )
     save(notebook, folder)
     (folder / "tight.svd").write_bytes(file)
-    (folder / "talk.md").write_text("# How small is a car?\n\n## The question\n\n## What I found\n\n## What did not work\n")
+    (folder / "talk.md").write_text(
+        "# How small is a car?\n\n## The question\n\n## What I found\n\n## What did not work\n"
+    )
 
 
 def hasty(notebook, folder: Path) -> None:
     """An exercise left out, one wrong with its test loosened, a number typed in, a cell out of order, one stripped, a wrong claim."""
     handed_out = {cell.id: cell for cell in release(notebook).cells}
     marked = {about["grade_id"]: cell for cell, about in grade.marked(notebook)}
-    tests = [name.removesuffix("_test") for name, cell in marked.items() if cell.metadata.nbgrader.grade and cell.cell_type == "code"]
+    tests = [
+        name.removesuffix("_test")
+        for name, cell in marked.items()
+        if cell.metadata.nbgrader.grade and cell.cell_type == "code"
+    ]
     marked[tests[0]].source = handed_out[marked[tests[0]].id].source
     marked[f"{tests[1]}_test"].source = "print('looks good')"
-    marked[tests[1]].source = "\n".join(marked[tests[1]].source.split("### BEGIN")[0].splitlines()) + "\n    return 0"
+    marked[tests[1]].source = (
+        "\n".join(marked[tests[1]].source.split("### BEGIN")[0].splitlines()) + "\n    return 0"
+    )
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.outputs]
     for cell in cells:
         for output in cell.outputs:
-            output.update({"text": output.text.replace("= 31.38 dB", "= 41.38 dB")} if "text" in output else {})
+            output.update(
+                {"text": output.text.replace("= 31.38 dB", "= 41.38 dB")}
+                if "text" in output
+                else {}
+            )
     cells[2].outputs, cells[4].execution_count = [], 77
     notebook.cells.append(new_markdown_cell("Claim: tight.svd of car_003.png, 1,000 bytes, 40 dB"))
     save(notebook, folder)
-    (folder / "tight.svd").write_bytes(svd.compress(data.read(ROOT / "cars_sample" / "car_003.png", 128), 8))
+    (folder / "tight.svd").write_bytes(
+        svd.compress(data.read(ROOT / "cars_sample" / "car_003.png", 128), 8)
+    )
 
 
 if __name__ == "__main__":
     target = ROOT / "build" / "example"
     for make in (careful, hasty):
-        make(nbformat.read(ROOT / "notebooks" / f"{NAME}.ipynb", as_version=4), target / "submissions" / make.__name__)
-    sys.exit(grade.main([str(target / "submissions"), "--out", str(target), "--only", NAME, *sys.argv[1:]]))
+        make(
+            nbformat.read(ROOT / "notebooks" / f"{NAME}.ipynb", as_version=4),
+            target / "submissions" / make.__name__,
+        )
+    sys.exit(
+        grade.main(
+            [str(target / "submissions"), "--out", str(target), "--only", NAME, *sys.argv[1:]]
+        )
+    )

@@ -35,7 +35,11 @@ from sandbox import HERE, ROOT, Died, Limits, Sandbox, missing
 warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named twice
 LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES, MOST_CELLS = 30_000_000, 100_000_000, 500, 2000
 DEADLY = ("died", "stuck")  # what a cell does to its kernel
-FORGED = (KeyError, TypeError, ValueError)  # what a reply of another form makes of the code that reads it
+FORGED = (
+    KeyError,
+    TypeError,
+    ValueError,
+)  # what a reply of another form makes of the code that reads it
 CRITERIA = ("documentation", "talk", "extra_ideas")
 FORM = """# Your points for {student}. This file was written once; later runs read it and never change it.
 # Put a number instead of "" and run `make grade` again.
@@ -62,7 +66,9 @@ class Course:
     tests: dict
     bands: dict = field(default_factory=dict)
     results: str = "{}"  # numbers that an earlier notebook records and a later one reads
-    left_out: frozenset = frozenset()  # names of notebooks that are not graded this time, nor extra ones
+    left_out: frozenset = (
+        frozenset()
+    )  # names of notebooks that are not graded this time, nor extra ones
 
     def __post_init__(self):
         self.released = {name: release(notebook) for name, notebook in self.notebooks.items()}
@@ -72,10 +78,17 @@ class Course:
                 if about.get("grade") and about.get("solution"):
                     self.answers[about["grade_id"]] = (name, about["points"])
                 elif about.get("grade"):
-                    self.exercises[about["grade_id"].removesuffix("_test")] = (name, about["points"])
+                    self.exercises[about["grade_id"].removesuffix("_test")] = (
+                        name,
+                        about["points"],
+                    )
         if lacking := sorted(set(self.exercises) - set(self.tests)):
-            raise ValueError(f"no hidden test of {', '.join(lacking)}: expected one for each autograded exercise; write it into hidden.py")
-        self.known = {cell.source.strip() for notebook in self.released.values() for cell in notebook.cells}
+            raise ValueError(
+                f"no hidden test of {', '.join(lacking)}: expected one for each autograded exercise; write it into hidden.py"
+            )
+        self.known = {
+            cell.source.strip() for notebook in self.released.values() for cell in notebook.cells
+        }
 
     @classmethod
     def of_repository(cls, only: str = "") -> "Course":
@@ -84,11 +97,21 @@ class Course:
 
         paths = sorted((ROOT / "notebooks").glob(f"{only}*.ipynb"))
         if not paths:
-            raise ValueError(f"no notebook begins with {only!r}: expected one of those in notebooks/, such as 01")
+            raise ValueError(
+                f"no notebook begins with {only!r}: expected one of those in notebooks/, such as 01"
+            )
         notebooks = {path.stem: nbformat.read(path, as_version=4) for path in paths}
         bands = tomllib.loads((ROOT / "tests" / "bands.toml").read_text("utf-8"))
-        left_out = frozenset(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) - notebooks.keys()
-        return cls(notebooks, hidden.TESTS, bands, (ROOT / "slides" / "results.json").read_text("utf-8"), left_out)
+        left_out = (
+            frozenset(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) - notebooks.keys()
+        )
+        return cls(
+            notebooks,
+            hidden.TESTS,
+            bands,
+            (ROOT / "slides" / "results.json").read_text("utf-8"),
+            left_out,
+        )
 
 
 def marked(notebook):
@@ -112,7 +135,9 @@ def files_of(folder: Path) -> list[Path]:
             raise ValueError(f"more than {MOST_FILES} files: nothing of it was graded")
     paths = [path for path in paths if path.is_file() and not path.is_symlink()]
     if (size := sum(path.stat().st_size for path in paths)) > LARGEST_SUBMISSION:
-        raise ValueError(f"{size:,} bytes, expected at most {LARGEST_SUBMISSION:,}: nothing of it was graded")
+        raise ValueError(
+            f"{size:,} bytes, expected at most {LARGEST_SUBMISSION:,}: nothing of it was graded"
+        )
     return paths
 
 
@@ -120,7 +145,9 @@ def read(path: Path):
     """A notebook that keeps to the format. ValueError says why it does not."""
     try:
         if path.stat().st_size > LARGEST_NOTEBOOK:
-            raise ValueError(f"{path.stat().st_size:,} bytes, expected at most {LARGEST_NOTEBOOK:,}")
+            raise ValueError(
+                f"{path.stat().st_size:,} bytes, expected at most {LARGEST_NOTEBOOK:,}"
+            )
         text = path.read_text("utf-8")
         if text.count('"cell_type"') > MOST_CELLS:
             raise ValueError(f"more than {MOST_CELLS} cells")
@@ -137,11 +164,18 @@ def read(path: Path):
 
 def recognise(course: Course, readable: dict) -> dict:
     """Which file is which notebook of the course: by the names of its exercises first, then by its own."""
-    ids = {path: {about["grade_id"] for _, about in marked(notebook)} for path, notebook in readable.items()}
+    ids = {
+        path: {about["grade_id"] for _, about in marked(notebook)}
+        for path, notebook in readable.items()
+    }
     found = {}
     for name, notebook in course.notebooks.items():
         own = {about["grade_id"] for _, about in marked(notebook)}
-        rank = {p: (not own & ids[p], p.stem != name, -len(own & ids[p]), str(p)) for p in readable if p not in found.values()}
+        rank = {
+            p: (not own & ids[p], p.stem != name, -len(own & ids[p]), str(p))
+            for p in readable
+            if p not in found.values()
+        }
         best = min((p for p in rank if p.stem == name or own & ids[p]), key=rank.get, default=None)
         if best:
             found[name] = best
@@ -154,8 +188,16 @@ def restored(solved, handed_in) -> tuple[list, dict]:
     A locked cell that was deleted comes back before the next one of the course that is there, under a number beyond all others.
     """
     original = {about["grade_id"]: cell for cell, about in marked(solved)}
-    locked = [about["grade_id"] for cell, about in marked(solved) if cell.cell_type == "code" and not about.get("solution")]
-    names = {id(cell): about["grade_id"] for cell, about in marked(handed_in) if about["grade_id"] in original}
+    locked = [
+        about["grade_id"]
+        for cell, about in marked(solved)
+        if cell.cell_type == "code" and not about.get("solution")
+    ]
+    names = {
+        id(cell): about["grade_id"]
+        for cell, about in marked(handed_in)
+        if about["grade_id"] in original
+    }
     plan = []
     for number, cell in enumerate(handed_in.cells, 1):
         name = names.get(id(cell))
@@ -165,8 +207,14 @@ def restored(solved, handed_in) -> tuple[list, dict]:
     for name in (name for name in reversed(locked) if not counts[name]):
         later = order[order.index(name) + 1 :]
         place = next((i for i, entry in enumerate(plan) if entry[2] in later), len(plan))
-        plan.insert(place, [len(handed_in.cells) + order.index(name) + 1, original[name].source, name])
-    copies = {name: f"{n} cells are named {name}: which one counts? Expected one; delete the copies" for name, n in counts.items() if n > 1}
+        plan.insert(
+            place, [len(handed_in.cells) + order.index(name) + 1, original[name].source, name]
+        )
+    copies = {
+        name: f"{n} cells are named {name}: which one counts? Expected one; delete the copies"
+        for name, n in counts.items()
+        if n > 1
+    }
     return plan, {name.removesuffix("_test"): why for name, why in copies.items()}
 
 
@@ -185,8 +233,16 @@ class Grader:
         course = [self.course.notebooks, self.course.bands, self.course.results]
         about = [asdict(self.limits), self.trust, os.environ.get("GRADING_SEED"), course]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        sources = [path for place in (HERE, ROOT / "src", ROOT / "cars_sample") for path in sorted(place.rglob("*")) if path.is_file()]
-        for path in [*(p for p in sources if "__pycache__" not in p.parts and p.suffix != ".html"), ROOT / "requirements.lock"]:
+        sources = [
+            path
+            for place in (HERE, ROOT / "src", ROOT / "cars_sample")
+            for path in sorted(place.rglob("*"))
+            if path.is_file()
+        ]
+        for path in [
+            *(p for p in sources if "__pycache__" not in p.parts and p.suffix != ".html"),
+            ROOT / "requirements.lock",
+        ]:
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.digest()
 
@@ -195,14 +251,20 @@ class Grader:
         digest = hashlib.sha256(self.own_key)
         try:
             for path in files_of(folder):
-                digest.update(str(path.relative_to(folder)).encode("utf-8", "surrogateescape") + hashlib.sha256(path.read_bytes()).digest())
+                digest.update(
+                    str(path.relative_to(folder)).encode("utf-8", "surrogateescape")
+                    + hashlib.sha256(path.read_bytes()).digest()
+                )
         except ValueError as error:
             digest.update(str(error).encode())
         return digest.hexdigest()
 
     def blank(self, student: str, *problems: str) -> dict:
         """The result of one who has nothing."""
-        exercises = {n: {"points": 0, "of": of, "why": "not graded", "notebook": book} for n, (book, of) in self.course.exercises.items()}
+        exercises = {
+            n: {"points": 0, "of": of, "why": "not graded", "notebook": book}
+            for n, (book, of) in self.course.exercises.items()
+        }
         about = {"student": student, "problems": [*problems], "exercises": exercises}
         return about | {"notebooks": {}, "answers": {}, "files": [], "evidence": {}}
 
@@ -214,33 +276,63 @@ class Grader:
         except ValueError as error:
             paths = []
             result["problems"].append(str(error))
-        for path in (path for path in paths if path.suffix == ".ipynb" and path.stem not in course.left_out):
+        for path in (
+            path for path in paths if path.suffix == ".ipynb" and path.stem not in course.left_out
+        ):
             try:
                 readable[path] = read(path)
             except ValueError as error:
                 unreadable[path] = str(error)
         found = recognise(course, readable)
         for name, solved in course.notebooks.items():
-            own = [exercise for exercise, (notebook, _) in course.exercises.items() if notebook == name]
+            own = [
+                exercise for exercise, (notebook, _) in course.exercises.items() if notebook == name
+            ]
             path = found.get(name)
             if path:
                 report, outcomes = self.notebook(folder, path, readable[path], solved, own)
                 if path.stem != name:
-                    report["note"] = f"handed in as {path.name}, recognised by the names of its exercises"
+                    report["note"] = (
+                        f"handed in as {path.name}, recognised by the names of its exercises"
+                    )
             else:
-                reason = next((why for bad, why in unreadable.items() if bad.stem == name), f"{name}.ipynb was not handed in")
+                reason = next(
+                    (why for bad, why in unreadable.items() if bad.stem == name),
+                    f"{name}.ipynb was not handed in",
+                )
                 report, outcomes = {"note": reason, "file": None}, dict.fromkeys(own, reason)
             result["notebooks"][name] = report
             for exercise in own:
                 points, why = course.exercises[exercise][1], outcomes[exercise]
-                result["exercises"][exercise] = {"points": 0 if why else points, "of": points, "why": why, "notebook": name}
-            for answer in (answer for answer, (notebook, _) in course.answers.items() if notebook == name):
-                texts = [cell.source for cell, about in marked(readable[path]) if about["grade_id"] == answer] if path else []
+                result["exercises"][exercise] = {
+                    "points": 0 if why else points,
+                    "of": points,
+                    "why": why,
+                    "notebook": name,
+                }
+            for answer in (
+                answer for answer, (notebook, _) in course.answers.items() if notebook == name
+            ):
+                texts = (
+                    [
+                        cell.source
+                        for cell, about in marked(readable[path])
+                        if about["grade_id"] == answer
+                    ]
+                    if path
+                    else []
+                )
                 blank = not texts or texts[0].strip() in course.known | {""}
-                result["answers"][answer] = {"of": course.answers[answer][1], "text": "\n\n".join(texts)[:20_000], "blank": blank}
+                result["answers"][answer] = {
+                    "of": course.answers[answer][1],
+                    "text": "\n\n".join(texts)[:20_000],
+                    "blank": blank,
+                }
         for path in (path for path in readable if path not in found.values()):
             report, _ = self.notebook(folder, path, readable[path], nbformat.v4.new_notebook(), [])
-            result["notebooks"][str(path.relative_to(folder))] = report | {"note": "an extra notebook"}
+            result["notebooks"][str(path.relative_to(folder))] = report | {
+                "note": "an extra notebook"
+            }
         for path, why in unreadable.items():
             if path.stem not in course.notebooks or path.stem in found:
                 result["problems"].append(why)
@@ -249,30 +341,45 @@ class Grader:
         result["evidence"] = self.evidence(cells, paths)
         return result
 
-    def notebook(self, folder: Path, path: Path, notebook, solved, exercises: list) -> tuple[dict, dict]:
+    def notebook(
+        self, folder: Path, path: Path, notebook, solved, exercises: list
+    ) -> tuple[dict, dict]:
         """Execute a notebook again and ask the hidden tests. Returns what to tell about it, and why each exercise fails ("" for a pass)."""
         plan, faults = restored(solved, notebook)
         where = {name: number for number, _, name in plan}
         skipped, fresh, hidden, started = {}, {}, {}, time.monotonic()
-        for _ in range(3):  # a cell that kills everything is left out, so that the others get what is theirs
+        for _ in range(
+            3
+        ):  # a cell that kills everything is left out, so that the others get what is theirs
             fresh, hidden, reason = {}, {}, ""
             cells = [[number, source] for number, source, _ in plan if number not in skipped]
             try:
                 with Sandbox(folder, self.limits, self.trust, self.course.results) as box:
                     within = str(path.parent.relative_to(folder))
-                    options = {"within": within, "seconds": self.limits.cell, "cap": self.limits.output}
+                    options = {
+                        "within": within,
+                        "seconds": self.limits.cell,
+                        "cap": self.limits.output,
+                    }
                     for reply in box.replies("run", cells=cells, **options):
                         if "end" in reply:
                             break
                         fresh[int(reply["cell"])] = checked(reply)
-                    if all(number in fresh and fresh[number]["state"] not in DEADLY for number, _ in cells):
+                    if all(
+                        number in fresh and fresh[number]["state"] not in DEADLY
+                        for number, _ in cells
+                    ):
                         for name in exercises:
-                            if name not in faults and not complaint(fresh.get(where[f"{name}_test"]), self.limits):
+                            if name not in faults and not complaint(
+                                fresh.get(where[f"{name}_test"]), self.limits
+                            ):
                                 hidden[name] = self.hidden(name, box)
                         break
             except (Died, *FORGED) as error:
                 reason = f"the sandbox died: {error}"
-            killer = next((n for n, _ in cells if n not in fresh or fresh[n]["state"] in DEADLY), None)
+            killer = next(
+                (n for n, _ in cells if n not in fresh or fresh[n]["state"] in DEADLY), None
+            )
             if killer is None:
                 break
             skipped[killer] = reason or complaint(fresh.get(killer), self.limits)
@@ -281,16 +388,40 @@ class Grader:
         outcomes = {}
         for name in exercises:
             number = where[f"{name}_test"]
-            why = faults.get(name) or skipped.get(number) or complaint(fresh.get(number), self.limits)
-            if any(part == name and source.strip() in self.course.known for _, source, part in plan):
+            why = (
+                faults.get(name) or skipped.get(number) or complaint(fresh.get(number), self.limits)
+            )
+            if any(
+                part == name and source.strip() in self.course.known for _, source, part in plan
+            ):
                 why = f"nothing was written into the cell of {name}" + (f": {why}" if why else "")
-            outcomes[name] = why or hidden.get(name, "the hidden test could not be asked: the notebook did not get to its end")
-        failed = [{"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)} for n, _, _ in plan]
-        changed = {n: name for n, source, name in plan if n > len(notebook.cells) or notebook.cells[n - 1].source != source}
-        ignored = {cell.get("id") for cell in solved.cells if "nbval-ignore-output" in cell.metadata.get("tags", [])}
+            outcomes[name] = why or hidden.get(
+                name, "the hidden test could not be asked: the notebook did not get to its end"
+            )
+        failed = [
+            {"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)}
+            for n, _, _ in plan
+        ]
+        changed = {
+            n: name
+            for n, source, name in plan
+            if n > len(notebook.cells) or notebook.cells[n - 1].source != source
+        }
+        ignored = {
+            cell.get("id")
+            for cell in solved.cells
+            if "nbval-ignore-output" in cell.metadata.get("tags", [])
+        }
         shown = {n: outline for n, outline in fresh.items() if n not in {*changed, *skipped}}
-        findings = compare.outputs(notebook.cells, shown, self.course.bands, ignored, self.course.known)
-        about = {"file": str(path.relative_to(folder)), "note": "", "cells": len(plan), "failed": [f for f in failed if f["what"]]}
+        findings = compare.outputs(
+            notebook.cells, shown, self.course.bands, ignored, self.course.known
+        )
+        about = {
+            "file": str(path.relative_to(folder)),
+            "note": "",
+            "cells": len(plan),
+            "failed": [f for f in failed if f["what"]],
+        }
         return about | {"findings": findings, "restored": sorted(changed.values())}, outcomes
 
     def hidden(self, name: str, box: Sandbox) -> str:
@@ -305,7 +436,9 @@ class Grader:
 
     def files(self, folder: Path, paths: list, claims: dict) -> list[dict]:
         """Compressed files, decoded again, against their claims; and claims without a file."""
-        names = [str(path.relative_to(folder)) for path in paths if path.suffix in (".svd", ".aez")][:20]
+        names = [
+            str(path.relative_to(folder)) for path in paths if path.suffix in (".svd", ".aez")
+        ][:20]
         reports = []
         for name in names:
             claim = claims.get(Path(name).name)
@@ -314,13 +447,25 @@ class Grader:
                     measured = box.request("decode", file=name, original=claim and claim["picture"])
                     if "error" not in measured:
                         values = [float(value) for value in measured["psnr"] if value is not None]
-                        mean = sum(values) / len(values) if values and len(values) == len(measured["psnr"]) else None
-                        measured = {"bytes": int(measured["bytes"]), "psnr": mean, "pictures": len(measured["psnr"])}
+                        mean = (
+                            sum(values) / len(values)
+                            if values and len(values) == len(measured["psnr"])
+                            else None
+                        )
+                        measured = {
+                            "bytes": int(measured["bytes"]),
+                            "psnr": mean,
+                            "pictures": len(measured["psnr"]),
+                        }
             except (Died, *FORGED) as error:
                 measured = {"error": f"the sandbox died: {error}"}
             reports.append({"name": name, **measured, "verdict": compare.verdict(claim, measured)})
         there = {Path(name).name for name in names}
-        return reports + [{"name": name, "verdict": "claimed, but not handed in"} for name in claims if name not in there]
+        return reports + [
+            {"name": name, "verdict": "claimed, but not handed in"}
+            for name in claims
+            if name not in there
+        ]
 
     def evidence(self, cells: list, paths: list) -> dict:
         """What speaks for documentation, talk and extra ideas, beyond what the assignment holds."""
@@ -328,15 +473,31 @@ class Grader:
         prose = [cell.source for cell in own if cell.cell_type == "markdown"]
         code = [cell for cell in own if cell.cell_type == "code"]
         extra = [cell for cell in code if "nbgrader" not in cell.metadata]
-        images = [o["data"]["image/png"] for cell in extra for o in cell.outputs if "image/png" in o.get("data", {})]
+        images = [
+            o["data"]["image/png"]
+            for cell in extra
+            for o in cell.outputs
+            if "image/png" in o.get("data", {})
+        ]
         return {
             "words of prose": sum(len(re.findall(r"\w+", text)) for text in prose),
             "words in comments": sum(compare.comment_words(cell.source) for cell in code),
             "code cells of their own": len(extra),
             "figures of their own": len(images),
-            "sections": [line.lstrip("# ")[:120] for text in prose for line in text.splitlines() if re.match(r"#+ ", line)][:50],
-            "slides": [f"{path.name}: {slides(path)}" for path in paths if path.suffix in (".pptx", ".pdf", ".html", ".md")],
-            "gallery": [image for image in images if re.fullmatch(r"[A-Za-z0-9+/=\s]{1,1000000}", image)][:8],
+            "sections": [
+                line.lstrip("# ")[:120]
+                for text in prose
+                for line in text.splitlines()
+                if re.match(r"#+ ", line)
+            ][:50],
+            "slides": [
+                f"{path.name}: {slides(path)}"
+                for path in paths
+                if path.suffix in (".pptx", ".pdf", ".html", ".md")
+            ],
+            "gallery": [
+                image for image in images if re.fullmatch(r"[A-Za-z0-9+/=\s]{1,1000000}", image)
+            ][:8],
         }
 
 
@@ -345,7 +506,10 @@ def together(items: list) -> list:
     said = {}
     for item in items:
         said.setdefault((item.get("kind", "fails"), item["what"]), []).append(item["cell"])
-    return [{"cells": ", ".join(map(str, cells)), "kind": kind, "what": what} for (kind, what), cells in said.items()]
+    return [
+        {"cells": ", ".join(map(str, cells)), "kind": kind, "what": what}
+        for (kind, what), cells in said.items()
+    ]
 
 
 def checked(reply: dict) -> dict:
@@ -368,14 +532,19 @@ def complaint(fresh: dict | None, limits: Limits) -> str:
         "stuck": f"did not stop after {limits.cell} seconds",
         "died": "the kernel died",
     }
-    return reasons.get(fresh["state"]) or ("" if fresh["state"] == "done" and not fresh["error"] else fresh["error"] or "not executed")
+    return reasons.get(fresh["state"]) or (
+        "" if fresh["state"] == "done" and not fresh["error"] else fresh["error"] or "not executed"
+    )
 
 
 def slides(path: Path) -> str:
     """How many slides a talk has, as far as its file says so; nothing in it is unpacked."""
     try:
         if path.suffix == ".pptx":
-            count = sum(bool(re.fullmatch(r"ppt/slides/slide\d+\.xml", name)) for name in zipfile.ZipFile(path).namelist())
+            count = sum(
+                bool(re.fullmatch(r"ppt/slides/slide\d+\.xml", name))
+                for name in zipfile.ZipFile(path).namelist()
+            )
         elif path.suffix == ".pdf":
             count = len(re.findall(rb"/Type\s*/Page\b", path.read_bytes()))
         else:
@@ -395,21 +564,40 @@ def form(path: Path, student: str, answers: dict) -> dict:
         write(path, FORM.format(student=student.replace("\n", " "), comment="\n", answers=lines))
     try:
         given = tomllib.loads(path.read_text("utf-8"))
-        tables = {part: {k: v for k, v in given.get(part, {}).items() if v != ""} for part in ("answers", "criteria")}
+        tables = {
+            part: {k: v for k, v in given.get(part, {}).items() if v != ""}
+            for part in ("answers", "criteria")
+        }
         for name, value in (item for table in tables.values() for item in table.items()):
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1e6:
+            if (
+                not isinstance(value, int | float)
+                or isinstance(value, bool)
+                or not 0 <= value < 1e6
+            ):
                 raise ValueError(f'{name} = {value!r}: expected a number of points, or ""')
         return {**tables, "text": str(given.get("remarks", {}).get("text", "")), "fault": ""}
     except (ValueError, AttributeError) as error:  # TOMLDecodeError is a ValueError
-        return {"answers": {}, "criteria": {}, "text": "", "fault": f"{path.name}: {error}; mend it and run again"}
+        return {
+            "answers": {},
+            "criteria": {},
+            "text": "",
+            "fault": f"{path.name}: {error}; mend it and run again",
+        }
 
 
 def row(result: dict, points: dict) -> dict:
     """A student's line of grades.csv."""
     notebooks = result["notebooks"].values()
     kinds = Counter(finding["kind"] for about in notebooks for finding in about.get("findings", []))
-    automatic, answers = sum(e["points"] for e in result["exercises"].values()), sum(points["answers"].values())
-    notes = [*result["problems"], *(about["note"] for about in notebooks if about["note"]), *([points["fault"]] if points["fault"] else [])]
+    automatic, answers = (
+        sum(e["points"] for e in result["exercises"].values()),
+        sum(points["answers"].values()),
+    )
+    notes = [
+        *result["problems"],
+        *(about["note"] for about in notebooks if about["note"]),
+        *([points["fault"]] if points["fault"] else []),
+    ]
     return {
         "student": result["student"],
         **{name: about["points"] for name, about in result["exercises"].items()},
@@ -433,11 +621,19 @@ def write(path: Path, text: str) -> None:
     os.replace(part, path)  # never a half-written one
 
 
-def grade_all(submissions: Path, out: Path, grader: Grader, workers: int | None = None) -> list[dict]:
+def grade_all(
+    submissions: Path, out: Path, grader: Grader, workers: int | None = None
+) -> list[dict]:
     """Grade what changed of every folder in `submissions`, several side by side, and write pages and table. Returns the table's rows."""
-    folders = sorted(path for path in submissions.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != ".")
+    folders = sorted(
+        path
+        for path in submissions.iterdir()
+        if path.is_dir() and not path.is_symlink() and path.name[0] != "."
+    )
     if not folders:
-        raise ValueError(f"no folders in {str(submissions)!r}: expected one a student, with notebooks in it; collect some there")
+        raise ValueError(
+            f"no folders in {str(submissions)!r}: expected one a student, with notebooks in it; collect some there"
+        )
     rows, lock = {}, threading.Lock()
     environment = jinja2.Environment(autoescape=True)
     environment.filters["together"] = together
@@ -454,13 +650,18 @@ def grade_all(submissions: Path, out: Path, grader: Grader, workers: int | None 
             try:
                 result, said = {"key": key, **grader.grade(folder)}, "graded"
                 write(path, json.dumps(result))
-            except Exception:  # ours, not the student's: shown, not kept, so that the next run tries again
+            except (
+                Exception
+            ):  # ours, not the student's: shown, not kept, so that the next run tries again
                 said, trouble = "FAILED", traceback.format_exc()
                 print(trouble, file=sys.stderr)
                 result = grader.blank(folder.name, f"the grader failed: {trouble.splitlines()[-1]}")
         points = form(submissions / f"{folder.name}.points.toml", folder.name, result["answers"])
         line = row(result, points)
-        write(out / f"{folder.name}.html", page.render(r=result, row=line, points=points, trust=grader.trust, criteria=CRITERIA))
+        write(
+            out / f"{folder.name}.html",
+            page.render(r=result, row=line, points=points, trust=grader.trust, criteria=CRITERIA),
+        )
         with lock:
             rows[folder.name] = line
         return f"{folder.name}: {said}, {line['automatic']} automatic points"
@@ -469,44 +670,85 @@ def grade_all(submissions: Path, out: Path, grader: Grader, workers: int | None 
     pool = ThreadPoolExecutor(workers or cores)
     try:
         tasks = [pool.submit(one, folder) for folder in folders]
-        for task in tqdm(as_completed(tasks), total=len(tasks), unit="submission", disable=not sys.stderr.isatty()):
+        for task in tqdm(
+            as_completed(tasks),
+            total=len(tasks),
+            unit="submission",
+            disable=not sys.stderr.isatty(),
+        ):
             tqdm.write(task.result())
     except KeyboardInterrupt:
-        print("\ninterrupted: what is graded stays graded; give the same command again to go on", file=sys.stderr)
+        print(
+            "\ninterrupted: what is graded stays graded; give the same command again to go on",
+            file=sys.stderr,
+        )
         os._exit(130)  # sandboxes die with us
     table = [rows[folder.name] for folder in folders]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()
     for line in table:  # a name that begins like a formula is none
-        writer.writerow({k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t") else v for k, v in line.items()})
+        writer.writerow(
+            {
+                k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t") else v
+                for k, v in line.items()
+            }
+        )
     write(out / "grades.csv", text.getvalue())
     return table
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="grading/grade.py", description="Grade a folder of submissions.")
-    parser.add_argument("submissions", type=Path, metavar="SUBMISSIONS", help="a folder that holds one folder a student")
-    parser.add_argument("--out", type=Path, default=ROOT / "build" / "grades", metavar="FOLDER", help="default: build/grades")
-    parser.add_argument("--only", default="", metavar="01", help="only notebooks whose names begin so")
-    parser.add_argument("--workers", type=int, metavar="N", help="submissions side by side (default: one a processor core)")
+    parser = argparse.ArgumentParser(
+        prog="grading/grade.py", description="Grade a folder of submissions."
+    )
     parser.add_argument(
-        "--trust", action="store_true", help="run without a sandbox, where there is none: submissions can do what you can do"
+        "submissions",
+        type=Path,
+        metavar="SUBMISSIONS",
+        help="a folder that holds one folder a student",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "build" / "grades",
+        metavar="FOLDER",
+        help="default: build/grades",
+    )
+    parser.add_argument(
+        "--only", default="", metavar="01", help="only notebooks whose names begin so"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="submissions side by side (default: one a processor core)",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run without a sandbox, where there is none: submissions can do what you can do",
     )
     arguments = parser.parse_args(argv)
     os.environ.pop("COURSE_DATA", None)  # answers are those for cars_sample
     sys.stdout.reconfigure(errors="backslashreplace")  # a folder may have any name
     try:
         if not arguments.trust and (why := missing()):
-            raise ValueError(f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one")
+            raise ValueError(
+                f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one"
+            )
         if not arguments.submissions.is_dir():
-            raise ValueError(f"no folder {str(arguments.submissions)!r}: expected one that holds one folder a student")
+            raise ValueError(
+                f"no folder {str(arguments.submissions)!r}: expected one that holds one folder a student"
+            )
         grader = Grader(Course.of_repository(arguments.only), trust=arguments.trust)
         table = grade_all(arguments.submissions, arguments.out, grader, arguments.workers)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{arguments.out}/grades.csv and a page a student beside it; your own points go into {arguments.submissions}/*.points.toml")
+    print(
+        f"{arguments.out}/grades.csv and a page a student beside it; your own points go into {arguments.submissions}/*.points.toml"
+    )
     return int(any("the grader failed" in line["notes"] for line in table))
 
 

@@ -25,7 +25,10 @@ from driver import decode, encode
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 CARRIED = 2**27  # bytes that a sandbox may say in all
-COURSE, SCRATCH = "/course", "/tmp"  # inside the sandbox: what there is to read, and where there is room to write
+COURSE, SCRATCH = (
+    "/course",
+    "/tmp",
+)  # inside the sandbox: what there is to read, and where there is room to write
 
 
 @dataclass(frozen=True)
@@ -53,30 +56,76 @@ def missing() -> str:
     if not shutil.which("bwrap"):
         return "bubblewrap (bwrap) is not installed"
     with tempfile.TemporaryDirectory() as folder:
-        probe = subprocess.run(_walls(Path(folder), Limits(), [sys.executable, "-c", ""]), capture_output=True, text=True)
-    return "" if probe.returncode == 0 else f"bubblewrap does not work here: {probe.stderr.strip()[-300:]}"
+        probe = subprocess.run(
+            _walls(Path(folder), Limits(), [sys.executable, "-c", ""]),
+            capture_output=True,
+            text=True,
+        )
+    return (
+        ""
+        if probe.returncode == 0
+        else f"bubblewrap does not work here: {probe.stderr.strip()[-300:]}"
+    )
 
 
 def _environment(folder: str, out: str, package: str) -> dict:
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # two processes with two threads each crawl
-    common = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "USER": "student", "CI": "true", "PYTHONDONTWRITEBYTECODE": "1"}
-    return common | one | {"HOME": folder, "TMPDIR": folder, "COURSE_OUT": out, "PYTHONPATH": package}
+    one = dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
+    )  # two processes with two threads each crawl
+    common = {
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "USER": "student",
+        "CI": "true",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return (
+        common | one | {"HOME": folder, "TMPDIR": folder, "COURSE_OUT": out, "PYTHONPATH": package}
+    )
 
 
 def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
-    call = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"]
+    call = [
+        "bwrap",
+        "--unshare-all",
+        "--unshare-user",
+        "--disable-userns",
+        "--uid",
+        "1000",
+        "--gid",
+        "1000",
+        "--cap-drop",
+        "ALL",
+    ]
     call += ["--die-with-parent", "--new-session"]
     call += ["--hostname", "grading", "--clearenv", "--proc", "/proc", "--dev", "/dev"]
-    call += ["--size", str(limits.disk), "--tmpfs", SCRATCH]  # before Python, which may lie below it
+    call += [
+        "--size",
+        str(limits.disk),
+        "--tmpfs",
+        SCRATCH,
+    ]  # before Python, which may lie below it
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(name):
             call += ["--symlink", os.readlink(name), name]
         else:
             call += ["--ro-bind-try", name, name]
     python = (sys.base_prefix, sys.prefix, str(Path(sys.executable).resolve().parents[1]))
-    for name in ("/usr", "/nix/store", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", *python):
+    for name in (
+        "/usr",
+        "/nix/store",
+        "/etc/ld.so.cache",
+        "/etc/alternatives",
+        "/etc/fonts",
+        *python,
+    ):
         call += ["--ro-bind-try", name, name]
-    inside = {ROOT / "src": "src", ROOT / "cars_sample": "cars_sample", HERE / "driver.py": "driver.py", folder: "submission"}
+    inside = {
+        ROOT / "src": "src",
+        ROOT / "cars_sample": "cars_sample",
+        HERE / "driver.py": "driver.py",
+        folder: "submission",
+    }
     for path in [*inside, *_given()]:
         call += ["--ro-bind", str(path), f"{COURSE}/{inside.get(path, f'given/{path.name}')}"]
     call += ["--size", str(limits.disk), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
@@ -128,23 +177,50 @@ class Sandbox:
             "RLIMIT_DATA": self.limits.memory * 3 // 2,
             "RLIMIT_FSIZE": self.limits.file,
         }
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+        pipes = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.DEVNULL,
+            "start_new_session": True,
+        }
         if self.trust:
             self.own = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-            course, submission, given = self.own.name, str(self.folder), str(ROOT / "notebooks" / "none")
+            course, submission, given = (
+                self.own.name,
+                str(self.folder),
+                str(ROOT / "notebooks" / "none"),
+            )
             environment = _environment(course, f"{course}/results", str(ROOT / "src"))
-            self.process = subprocess.Popen([sys.executable, str(HERE / "driver.py")], env=environment, cwd=course, **pipes)
+            self.process = subprocess.Popen(
+                [sys.executable, str(HERE / "driver.py")], env=environment, cwd=course, **pipes
+            )
         else:
-            limits["RLIMIT_AS"] = self.limits.memory + 2**34  # libraries of torch are large to see, small to hold
+            limits["RLIMIT_AS"] = (
+                self.limits.memory + 2**34
+            )  # libraries of torch are large to see, small to hold
             limits["RLIMIT_NPROC"] = 8 * self.limits.processes  # counts threads
             course, submission, given = COURSE, f"{COURSE}/submission", f"{COURSE}/given"
-            self.process = subprocess.Popen(_walls(self.folder, self.limits, [sys.executable, f"{COURSE}/driver.py"]), **pipes)
+            self.process = subprocess.Popen(
+                _walls(self.folder, self.limits, [sys.executable, f"{COURSE}/driver.py"]), **pipes
+            )
         self.heard = time.monotonic()
-        self.deadline, self.looked, self.said, self.buffer = self.heard + self.limits.wall, 0.0, 0, bytearray()
+        self.deadline, self.looked, self.said, self.buffer = (
+            self.heard + self.limits.wall,
+            0.0,
+            0,
+            bytearray(),
+        )
         for pipe in (self.process.stdin, self.process.stdout):
             os.set_blocking(pipe.fileno(), False)
         try:
-            self.request("start", limits=limits, given=given, submission=submission, folder=f"{course}/notebooks", results=self.results)
+            self.request(
+                "start",
+                limits=limits,
+                given=given,
+                submission=submission,
+                folder=f"{course}/notebooks",
+                results=self.results,
+            )
         except Died as error:  # nothing of the submission has run yet, so it is not to blame
             self.__exit__()
             raise RuntimeError(f"the sandbox does not start: {error}") from None
@@ -215,8 +291,14 @@ class Sandbox:
         processes = _below(self.process.pid)
         if len(processes) > self.limits.processes:
             raise Died(f"it started more than {self.limits.processes} processes")
-        kinds = ("memory_info", "rss"), ("memory_full_info", "pss")  # the quick one counts twice what two share
-        if all(sum(_held(process, *kind) for process in processes) > self.limits.memory for kind in kinds):
+        kinds = (
+            ("memory_info", "rss"),
+            ("memory_full_info", "pss"),
+        )  # the quick one counts twice what two share
+        if all(
+            sum(_held(process, *kind) for process in processes) > self.limits.memory
+            for kind in kinds
+        ):
             raise Died(f"it held more than {self.limits.memory / 2**30:.3g} GiB of memory")
         self.looked = time.monotonic()
 
@@ -224,9 +306,16 @@ class Sandbox:
         """What an expression gives in the kernel, with `inputs` among its names. AssertionError if nothing that `encode` takes."""
         seconds = self.limits.ask
         try:
-            reply = self.request("ask", expression=expression, inputs={k: encode(v) for k, v in inputs.items()}, seconds=seconds)
+            reply = self.request(
+                "ask",
+                expression=expression,
+                inputs={k: encode(v) for k, v in inputs.items()},
+                seconds=seconds,
+            )
         except Died as error:
-            raise AssertionError(f"`{expression}` cannot be asked: the sandbox died, {error}") from None
+            raise AssertionError(
+                f"`{expression}` cannot be asked: the sandbox died, {error}"
+            ) from None
         if reply.get("state") == "late":
             raise AssertionError(f"`{expression}` took more than {seconds} seconds")
         if reply.get("error"):
@@ -234,4 +323,6 @@ class Sandbox:
         try:
             return decode(json.loads(reply["value"]))
         except Exception:  # forged, or none
-            raise AssertionError(f"`{expression}` gave nothing that can be read; does the kernel still live?") from None
+            raise AssertionError(
+                f"`{expression}` gave nothing that can be read; does the kernel still live?"
+            ) from None

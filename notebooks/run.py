@@ -25,7 +25,9 @@ BUILD = data.ROOT / "build"
 
 def main(in_place: bool) -> int:
     if in_place and data.real_data():
-        print("COURSE_DATA is set: stored outputs come from cars_sample; unset it, or use `make run`")
+        print(
+            "COURSE_DATA is set: stored outputs come from cars_sample; unset it, or use `make run`"
+        )
         return 1
     os.environ["CI"] = "true"  # no progress bars in stored outputs
     paths = sorted(HERE.glob("*.ipynb"))
@@ -49,7 +51,11 @@ def main(in_place: bool) -> int:
 def execute(notebook, label: str, name: str) -> bool:
     """Run the code cells one by one with visible progress; on failure print notebook, cell and error, and return False."""
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(HERE)}}, store_widget_state=False
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(HERE)}},
+        store_widget_state=False,
     )
     client.extra_arguments = ["--log-level=40"]  # the kernel warns of its own transport otherwise
     total, started = len(notebook.cells), time.monotonic()
@@ -84,14 +90,18 @@ def tidy(notebook) -> None:
     )
     count = 0
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict({key: cell.metadata[key] for key in ("nbgrader", "tags") if cell.metadata.get(key)})
+        cell.metadata = nbformat.from_dict(
+            {key: cell.metadata[key] for key in ("nbgrader", "tags") if cell.metadata.get(key)}
+        )
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
             for output in cell.outputs:
                 if "execution_count" in output:
                     output.execution_count = count
-                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)  # a still stays, the live one needs a kernel
+                output.get("data", {}).pop(
+                    "application/vnd.jupyter.widget-view+json", None
+                )  # a still stays, the live one needs a kernel
 
 
 def page(notebook, name: str) -> str:
@@ -99,10 +109,14 @@ def page(notebook, name: str) -> str:
 
     def to_html(text: str) -> str:
         return (
-            pypandoc.convert_text(text, "html", "gfm+tex_math_dollars", ["--mathml", "--wrap=none"]) if "$" in text else markdown2html(text)
+            pypandoc.convert_text(text, "html", "gfm+tex_math_dollars", ["--mathml", "--wrap=none"])
+            if "$" in text
+            else markdown2html(text)
         )
 
-    made, _ = HTMLExporter(filters={"markdown2html": to_html}).from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    made, _ = HTMLExporter(filters={"markdown2html": to_html}).from_notebook_node(
+        notebook, resources={"metadata": {"name": name}}
+    )
     return re.sub(r'<script[^>]*\ssrc="[^"]*"[^>]*>\s*</script>', "", made)
 
 
@@ -111,7 +125,9 @@ def summary(paths, seconds: float) -> None:
     if results:
         print(f"\n{'result':<46}{'value':>14} {'unit':<18} {'pictures':<16} data")
     for name, result in sorted(results.items()):
-        value = f"{result['value']:,}" if isinstance(result["value"], int) else f"{result['value']:.4g}"
+        value = (
+            f"{result['value']:,}" if isinstance(result["value"], int) else f"{result['value']:.4g}"
+        )
         pictures = " ".join(filter(None, [str(result["n"] or ""), result["split"]]))
         print(f"{name:<46}{value:>14} {result['unit']:<18} {pictures:<16} {result['data']}")
     where = report.folder().relative_to(data.ROOT)

@@ -24,11 +24,15 @@ from pptx.util import Inches
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-PANDOC = Path(pypandoc.__file__).parent / "files" / ("pandoc.exe" if os.name == "nt" else "pandoc")  # the wheel's, whatever else there is
+PANDOC = (
+    Path(pypandoc.__file__).parent / "files" / ("pandoc.exe" if os.name == "nt" else "pandoc")
+)  # the wheel's, whatever else there is
 WORDS_A_MINUTE = 130
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.S)
-EXPRESSION = re.compile(r"([a-z_][a-z0-9_.]*)((?:\s*/\s*[a-z0-9_.]+)*)(?:\|(n|unit|split|data))?(?::(\S+))?")
+EXPRESSION = re.compile(
+    r"([a-z_][a-z0-9_.]*)((?:\s*/\s*[a-z0-9_.]+)*)(?:\|(n|unit|split|data))?(?::(\S+))?"
+)
 CHOICE = re.compile(r"([a-z_][a-z0-9_.]*) *([<>]) *(-?[\d.]+) *\?(.*?) : (.*)", re.S)
 CLAIM = re.compile(r"\s*([a-z_][a-z0-9_.]*) *([<>]) *(\S+)\s*")
 HEADING = re.compile(r"^(##?) +(.*?)(?: *\{((?:\w+=\"[^\"]*\" *)+)\})? *$", re.M)
@@ -66,21 +70,29 @@ class Slide:
 
 def results_folder() -> Path:
     """Where the notebooks put their results: as `autoencoders.report.folder`, which would import torch."""
-    return ROOT / (os.environ.get("COURSE_OUT") or ("build" if os.environ.get("COURSE_DATA") else "slides"))
+    return ROOT / (
+        os.environ.get("COURSE_OUT") or ("build" if os.environ.get("COURSE_DATA") else "slides")
+    )
 
 
 def load(folder: Path) -> dict:
     """The recorded numbers of a folder; DeckError if there are none, or if the file is not what `report.record` writes."""
     path = folder / "results.json"
     if not path.exists():
-        raise DeckError(f"no {path}: expected the numbers that the notebooks record; execute them with `make run`")
+        raise DeckError(
+            f"no {path}: expected the numbers that the notebooks record; execute them with `make run`"
+        )
     try:
         results = json.loads(path.read_text("utf-8"))
         for name, result in results.items():
-            if not {"value", "unit", "split", "n", "data"} <= result.keys() or not math.isfinite(result["value"]):
+            if not {"value", "unit", "split", "n", "data"} <= result.keys() or not math.isfinite(
+                result["value"]
+            ):
                 raise ValueError(f"{name} has no finite value with unit, split, n and data")
     except (ValueError, AttributeError, TypeError) as error:  # a JSONDecodeError is a ValueError
-        raise DeckError(f"{path} is damaged ({error}): expected what report.record writes; delete it and run the notebooks again") from None
+        raise DeckError(
+            f"{path} is damaged ({error}): expected what report.record writes; delete it and run the notebooks again"
+        ) from None
     return results
 
 
@@ -95,19 +107,28 @@ def shown(value: float, style: str | None = None) -> str:
         value, style = abs(value), style[3:]
     if not style:
         style = ".0f" if isinstance(value, int) or abs(value) >= 100 else ".1f"
-    return format(value, style.replace(".", ",.", 1)).replace("-", "−")  # a minus: a hyphen may end a line
+    return format(value, style.replace(".", ",.", 1)).replace(
+        "-", "−"
+    )  # a minus: a hyphen may end a line
 
 
 class Filler:
     """Fills the placeholders of one slide and keeps account of what was used."""
 
     def __init__(self, where: str, results: dict, accepted: list, where_from: Path):
-        self.where, self.results, self.accepted, self.where_from = where, results, accepted, where_from
+        self.where, self.results, self.accepted, self.where_from = (
+            where,
+            results,
+            accepted,
+            where_from,
+        )
         self.used = []
 
     def result(self, name: str, placeholder: str) -> dict:
         if name not in self.results:
-            near = [known for known in self.results if known.split(".")[0] == name.split(".")[0]] or list(self.results)
+            near = [
+                known for known in self.results if known.split(".")[0] == name.split(".")[0]
+            ] or list(self.results)
             hint = ", ".join(near[:6]) + (", ..." if len(near) > 6 else "")
             raise DeckError(
                 f"{self.where}: {placeholder} names {name!r}, which is not in {self.where_from / 'results.json'}. Known: {hint}. "
@@ -124,14 +145,20 @@ class Filler:
         return result
 
     def value(self, term: str, placeholder: str) -> float:
-        return float(term) if re.fullmatch(r"[\d.]+", term) else self.result(term, placeholder)["value"]
+        return (
+            float(term)
+            if re.fullmatch(r"[\d.]+", term)
+            else self.result(term, placeholder)["value"]
+        )
 
     def one(self, match: re.Match) -> str:
         placeholder, inside = match[0], match[1].strip()
         if choice := CHOICE.fullmatch(inside):
             name, sign, limit, yes, no = choice.groups()
             value = self.result(name, placeholder)["value"]
-            return (yes if (value < float(limit) if sign == "<" else value > float(limit)) else no).strip()
+            return (
+                yes if (value < float(limit) if sign == "<" else value > float(limit)) else no
+            ).strip()
         expression = EXPRESSION.fullmatch(inside)
         if not expression:
             raise DeckError(
@@ -142,7 +169,9 @@ class Filler:
         if about:
             text = self.result(name, placeholder)[about]
             if text in (None, ""):
-                raise DeckError(f"{self.where}: {placeholder}: {name} was recorded without {about!r}; record it with it, or leave it out")
+                raise DeckError(
+                    f"{self.where}: {placeholder}: {name} was recorded without {about!r}; record it with it, or leave it out"
+                )
             return str(text)
         value = self.value(name, placeholder)
         for divisor in re.split(r"\s*/\s*", divisors)[1:]:
@@ -150,12 +179,16 @@ class Filler:
         try:
             return shown(value, style)
         except ValueError:
-            raise DeckError(f"{self.where}: {placeholder} has the format {style!r}: expected one such as .1f, abs.1f, .0f or up") from None
+            raise DeckError(
+                f"{self.where}: {placeholder} has the format {style!r}: expected one such as .1f, abs.1f, .0f or up"
+            ) from None
 
     def fill(self, text: str) -> str:
         text = PLACEHOLDER.sub(self.one, text)
         if "{{" in text or "}}" in text:
-            raise DeckError(f"{self.where}: a placeholder is not closed: expected {{{{name}}}}, both braces doubled")
+            raise DeckError(
+                f"{self.where}: a placeholder is not closed: expected {{{{name}}}}, both braces doubled"
+            )
         return text
 
 
@@ -168,10 +201,25 @@ def read(text: str, results: dict, folder: Path, real: bool = False) -> tuple[di
     if not parts:
         raise DeckError("slides/deck.md: expected a header between two lines of ---")
     header, body = yaml.safe_load(parts[1]), COMMENT.sub("", parts[2])
-    names = {name: known[real] if isinstance(known, list) else known for name, known in header["sources"].items()}
+    names = {
+        name: known[real] if isinstance(known, list) else known
+        for name, known in header["sources"].items()
+    }
     headings = list(HEADING.finditer(body))
     ends = [h.start() for h in headings[1:]] + [len(body)]
-    slides = [make_slide(header, "cover", header["title"], header["subtitle"], header["notes"], {}, names, results, folder)]
+    slides = [
+        make_slide(
+            header,
+            "cover",
+            header["title"],
+            header["subtitle"],
+            header["notes"],
+            {},
+            names,
+            results,
+            folder,
+        )
+    ]
     spare = False
     for heading, end in zip(headings, ends, strict=True):
         title, inside = heading[2], body[heading.end() : end]
@@ -179,9 +227,13 @@ def read(text: str, results: dict, folder: Path, real: bool = False) -> tuple[di
         notes = NOTES.search(inside)
         where = f"slide {len(slides) + 1}, {title!r}"
         said = notes[1] if notes else ""
-        slide = make_slide(header, where, title, NOTES.sub("", inside), said, attributes, names, results, folder)
+        slide = make_slide(
+            header, where, title, NOTES.sub("", inside), said, attributes, names, results, folder
+        )
         slide.level = len(heading[1])
-        spare = slide.spare = spare or slide.level == 1  # everything from the one heading of level 1 on
+        spare = slide.spare = (
+            spare or slide.level == 1
+        )  # everything from the one heading of level 1 on
         slides.append(slide)
     return header, slides
 
@@ -190,16 +242,22 @@ def make_slide(header, where, title, text, notes, attributes, names, results, fo
     """One slide: its sources are looked up, its placeholders filled, its figure found, its claims and typed numbers checked."""
     sources = [s.strip() for s in attributes.get("sources", "cars").split(",")]
     if unknown := [s for s in sources if s not in names]:
-        raise DeckError(f"{where}: sources name {unknown[0]!r}: expected {', '.join(names)}; add it to the header of slides/deck.md")
+        raise DeckError(
+            f"{where}: sources name {unknown[0]!r}: expected {', '.join(names)}; add it to the header of slides/deck.md"
+        )
     filler = Filler(where, results, [names[s] for s in sources], folder)
     figures = FIGURE.findall(text)
     if len(figures) > 1:
-        raise DeckError(f"{where}: {len(figures)} figures: expected one a slide; split it, or join them in the notebook")
+        raise DeckError(
+            f"{where}: {len(figures)} figures: expected one a slide; split it, or join them in the notebook"
+        )
     caption, file, alt = figures[0] if figures else ("", "", "")
     if figures and not (folder / "figures" / file).is_file():
         near = sorted(p.name for p in (folder / "figures").glob(file.split("_")[0] + "*.png"))
         raise DeckError(
-            f"{where}: there is no figures/{file} in {folder}" + (f", but {', '.join(near)}" if near else "") + ". Correct the name in "
+            f"{where}: there is no figures/{file} in {folder}"
+            + (f", but {', '.join(near)}" if near else "")
+            + ". Correct the name in "
             "slides/deck.md, or execute the notebook that saves it"
         )
     if figures and not alt:
@@ -208,19 +266,46 @@ def make_slide(header, where, title, text, notes, attributes, names, results, fo
         )
     raw = FIGURE.sub("", text)
     if "![" in raw:
-        raise DeckError(f'{where}: expected a figure alone on its line, as ![caption](figures/name.png){{alt="what it shows"}}')
-    typed = [n for part in (title, raw, caption, alt, notes) for n in typed_numbers(part, header.get("typed", {}))]
-    filled = [UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip()) for part in (title, raw, caption, alt)]
+        raise DeckError(
+            f'{where}: expected a figure alone on its line, as ![caption](figures/name.png){{alt="what it shows"}}'
+        )
+    typed = [
+        n
+        for part in (title, raw, caption, alt, notes)
+        for n in typed_numbers(part, header.get("typed", {}))
+    ]
+    filled = [
+        UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
+        for part in (title, raw, caption, alt)
+    ]
     used = list(dict.fromkeys(filler.used))
-    slide = Slide(*filled[:2], filler.fill(notes).strip(), filled[2], file, filled[3], [names[s] for s in sources], used)
-    slide.warnings += [f"{where}: {n!r} is typed: take it from the results, or list it under `typed` in the header" for n in typed]
+    slide = Slide(
+        *filled[:2],
+        filler.fill(notes).strip(),
+        filled[2],
+        file,
+        filled[3],
+        [names[s] for s in sources],
+        used,
+    )
+    slide.warnings += [
+        f"{where}: {n!r} is typed: take it from the results, or list it under `typed` in the header"
+        for n in typed
+    ]
     for claim in filter(None, attributes.get("claims", "").split(",")):
         said = CLAIM.fullmatch(claim)
         if not said:
-            raise DeckError(f"{where}: claim {claim!r}: expected 'name < number' or 'name > other.name'")
-        left, right = (filler.value(term, claim) if term[0] != "-" else float(term) for term in (said[1], said[3]))
+            raise DeckError(
+                f"{where}: claim {claim!r}: expected 'name < number' or 'name > other.name'"
+            )
+        left, right = (
+            filler.value(term, claim) if term[0] != "-" else float(term)
+            for term in (said[1], said[3])
+        )
         if not (left < right if said[2] == "<" else left > right):
-            slide.warnings.append(f"{where} claims {claim.strip()}, but here it is {shown(left)} against {shown(right)}: reword the slide")
+            slide.warnings.append(
+                f"{where} claims {claim.strip()}, but here it is {shown(left)} against {shown(right)}: reword the slide"
+            )
     return slide
 
 
@@ -256,24 +341,39 @@ def source_line(slide: Slide, results: dict) -> str:
     """What stands at the foot: the data sets of the slide, and over how many pictures its numbers are averaged."""
     parts = []
     for source in slide.sources:
-        about = [(results[name]["n"], results[name]["split"]) for name in slide.used if results[name]["data"] == source]
+        about = [
+            (results[name]["n"], results[name]["split"])
+            for name in slide.used
+            if results[name]["data"] == source
+        ]
         counts = dict.fromkeys(f"{n:,} {split}".strip() for n, split in about if n is not None)
         parts.append(source + (f", n = {' and '.join(counts)}" if counts else ""))
     return " · ".join(parts)
 
 
-def markdown(header: dict, slides: list[Slide], notes: list[str], feet: list[str], html: bool) -> str:
+def markdown(
+    header: dict, slides: list[Slide], notes: list[str], feet: list[str], html: bool
+) -> str:
     """What pandoc gets: for HTML with the parts of a slide told apart."""
-    cover = {"title": slides[0].title, "subtitle": slides[0].text, "author": header["author"], "lang": "en"}
+    cover = {
+        "title": slides[0].title,
+        "subtitle": slides[0].text,
+        "author": header["author"],
+        "lang": "en",
+    }
     cover |= {"notes": notes[0], "last": str(len(slides))}
     out = ["---\n" + yaml.safe_dump(cover, allow_unicode=True) + "---\n"]
-    for number, (slide, note, foot) in enumerate(zip(slides[1:], notes[1:], feet[1:], strict=True), 2):
+    for number, (slide, note, foot) in enumerate(
+        zip(slides[1:], notes[1:], feet[1:], strict=True), 2
+    ):
         kind = ("figure-only" if not slide.text else "both") if slide.figure else "text-only"
         out.append(f"{'#' * slide.level} {slide.title}" + (f" {{.{kind}}}" if html else ""))
         if slide.text:
             out.append(f"::: text\n{slide.text}\n:::" if html else slide.text)
         if slide.figure and html:
-            out.append(f"::: picture\n![]({slide.figure}){{alt={json.dumps(slide.alt, ensure_ascii=False)}}}\n")
+            out.append(
+                f"::: picture\n![]({slide.figure}){{alt={json.dumps(slide.alt, ensure_ascii=False)}}}\n"
+            )
             out.append((f"[{slide.caption}]{{.caption}}\n\n" if slide.caption else "") + ":::")
         elif slide.figure:
             out.append(f"![{slide.caption}]({slide.figure})")
@@ -288,7 +388,11 @@ def pandoc(text: str, folder: Path, *options: str) -> None:
     """Run the wheel's pandoc on markdown; figures are looked for in `folder`."""
     command = [str(PANDOC), "--from=markdown", "--slide-level=2", "--fail-if-warnings"]
     done = subprocess.run(
-        [*command, f"--resource-path={folder / 'figures'}", *options], input=text, encoding="utf-8", capture_output=True, check=False
+        [*command, f"--resource-path={folder / 'figures'}", *options],
+        input=text,
+        encoding="utf-8",
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         raise DeckError(f"pandoc could not build the slides: {done.stderr.strip()}")
@@ -301,7 +405,13 @@ def scaled(element, attributes, factor: float) -> None:
 
 def reference(path: Path) -> None:
     """Our own style for PowerPoint: pandoc's slides at 16:9 in full size, Arial, dark blue titles, no text below 18 points."""
-    path.write_bytes(subprocess.run([str(PANDOC), "--print-default-data-file=reference.pptx"], capture_output=True, check=True).stdout)
+    path.write_bytes(
+        subprocess.run(
+            [str(PANDOC), "--print-default-data-file=reference.pptx"],
+            capture_output=True,
+            check=True,
+        ).stdout
+    )
     deck = Presentation(str(path))
     factor = Inches(13.333) / deck.slide_width
     deck.slide_width, deck.slide_height = 12192000, 6858000
@@ -317,11 +427,28 @@ def reference(path: Path) -> None:
     for style in deck.part._element.xpath("//p:defaultTextStyle//a:defRPr[@sz]"):
         style.set("sz", "2000")  # captions
     theme = next(r.target_part for r in master.part.rels.values() if r.reltype.endswith("/theme"))
-    theme._blob = theme.blob.replace(b'typeface="Calibri"', b'typeface="Arial"').replace(b"1F497D", b"003F66")
+    theme._blob = theme.blob.replace(b'typeface="Calibri"', b'typeface="Arial"').replace(
+        b"1F497D", b"003F66"
+    )
 
-    def place(layout, number, left, top, width, height, size, bold=False, colour=None, space=0, anchor="t", bullet=False):
+    def place(
+        layout,
+        number,
+        left,
+        top,
+        width,
+        height,
+        size,
+        bold=False,
+        colour=None,
+        space=0,
+        anchor="t",
+        bullet=False,
+    ):
         shape = next(s for s in layout.placeholders if s.placeholder_format.idx == number)
-        shape.left, shape.top, shape.width, shape.height = (Inches(x) for x in (left, top, width, height))
+        shape.left, shape.top, shape.width, shape.height = (
+            Inches(x) for x in (left, top, width, height)
+        )
         shape.text_frame._txBody.bodyPr.set("anchor", anchor)
         for style in shape._element.xpath(".//a:lstStyle"):
             fill = f'<a:solidFill><a:schemeClr val="{colour or "tx1"}"/></a:solidFill>'
@@ -349,10 +476,15 @@ def reference(path: Path) -> None:
     place(layouts["Content with Caption"], 1, 4.5, 1.5, 8.3, 5.2, 24)
     for part in (master, *deck.slide_layouts):
         for shape in part.placeholders:
-            left = {13: 11.2, 15: 0.6, 16: 9.0}.get(int(shape.placeholder_format.type))  # number, footer, date
+            left = {13: 11.2, 15: 0.6, 16: 9.0}.get(
+                int(shape.placeholder_format.type)
+            )  # number, footer, date
             if left is not None:
                 shape.left, shape.top = Inches(left), Inches(6.82)
-                shape.width, shape.height = Inches({0.6: 8.4, 9.0: 2.0, 11.2: 1.5}[left]), Inches(0.5)
+                shape.width, shape.height = (
+                    Inches({0.6: 8.4, 9.0: 2.0, 11.2: 1.5}[left]),
+                    Inches(0.5),
+                )
             if left == 0.6:
                 for style in shape._element.xpath(".//a:lvl1pPr"):
                     style.set("algn", "l")
@@ -363,7 +495,10 @@ def finish(path: Path, slides: list[Slide], feet: list[str]) -> None:
     """Add what pandoc leaves out of a pptx: source line and slide number, where the layouts have them, and alternative text."""
     deck = Presentation(str(path))
     if len(deck.slides) != len(feet):
-        made = [slide.shapes.title.text_frame.text if slide.shapes.title else "no title" for slide in deck.slides]
+        made = [
+            slide.shapes.title.text_frame.text if slide.shapes.title else "no title"
+            for slide in deck.slides
+        ]
         raise DeckError(
             f"pandoc made {len(made)} slides of {len(feet)}: {made}. Write text first, then one figure, and only a title after #"
         )
@@ -372,7 +507,10 @@ def finish(path: Path, slides: list[Slide], feet: list[str]) -> None:
         for picture in slide._element.xpath(".//p:pic/p:nvPicPr/p:cNvPr"):
             picture.set("descr", said.alt)
         number_field = f'<a:fld type="slidenum" id="{{C5EF2332-01BF-834F-8236-50238282D533}}">{style}<a:t>{number}</a:t></a:fld>'
-        lines = {"ftr": ("l", f"<a:r>{style}<a:t>{escape(foot)}</a:t></a:r>"), "sldNum": ("r", number_field)}
+        lines = {
+            "ftr": ("l", f"<a:r>{style}<a:t>{escape(foot)}</a:t></a:r>"),
+            "sldNum": ("r", number_field),
+        }
         for place in slide.slide_layout.placeholders:
             kind = place._element.xpath("string(.//p:ph/@type)")
             if number == 1 or kind not in lines or (kind == "ftr" and not foot):
@@ -392,12 +530,22 @@ def build(text: str, folder: Path, out: Path, real: bool = False) -> list[Slide]
     """Write deck.pptx and deck.html into `out` from a deck's text and the results of `folder`; return the slides."""
     results = load(folder)
     header, slides = read(text, results, folder, real)
-    notes, feet = timed(slides), [source_line(slide, results) if slide.level == 2 else "" for slide in slides]
+    notes, feet = (
+        timed(slides),
+        [source_line(slide, results) if slide.level == 2 else "" for slide in slides],
+    )
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        style, pptx, page = (Path(scratch) / name for name in ("reference.pptx", "deck.pptx", "deck.html"))
+        style, pptx, page = (
+            Path(scratch) / name for name in ("reference.pptx", "deck.pptx", "deck.html")
+        )
         reference(style)
-        pandoc(markdown(header, slides, notes, feet, html=False), folder, f"--reference-doc={style}", f"--output={pptx}")
+        pandoc(
+            markdown(header, slides, notes, feet, html=False),
+            folder,
+            f"--reference-doc={style}",
+            f"--output={pptx}",
+        )
         finish(pptx, slides, feet)
         pandoc(
             markdown(header, slides, notes, feet, html=True), folder, "--to=dzslides", "--standalone", "--embed-resources",
@@ -410,7 +558,12 @@ def build(text: str, folder: Path, out: Path, real: bool = False) -> list[Slide]
 
 def main() -> int:
     try:
-        slides = build((HERE / "deck.md").read_text("utf-8"), results_folder(), ROOT / "build", bool(os.environ.get("COURSE_DATA")))
+        slides = build(
+            (HERE / "deck.md").read_text("utf-8"),
+            results_folder(),
+            ROOT / "build",
+            bool(os.environ.get("COURSE_DATA")),
+        )
     except DeckError as error:
         print(f"make slides: {error}", file=sys.stderr)
         return 1
@@ -418,7 +571,9 @@ def main() -> int:
         print(f"warning: {warning}", file=sys.stderr)
     spare = sum(slide.spare for slide in slides)
     length = sum(minutes(slide.notes) for slide in slides if not slide.spare)
-    print(f"build/deck.pptx and build/deck.html: {len(slides) - spare} slides, {length:.1f} minutes read aloud, and {spare} spare.")
+    print(
+        f"build/deck.pptx and build/deck.html: {len(slides) - spare} slides, {length:.1f} minutes read aloud, and {spare} spare."
+    )
     return 0
 
 

@@ -44,7 +44,9 @@ def bench_training(pictures: torch.Tensor, epochs: int = 4) -> None:
     for size in (16, len(pictures)):
 
         def fit(size=size):
-            return training.fit(models.ConvAutoencoder(), losses.mse, pictures, epochs=epochs, batch_size=size)
+            return training.fit(
+                models.ConvAutoencoder(), losses.mse, pictures, epochs=epochs, batch_size=size
+            )
 
         plain, fast = fastest(lambda size=size: plain_loop(pictures, epochs, size), fit)
         times = f"fit ({dtype}) {rate / fast:.0f}: {plain / fast:.1f} times as fast"
@@ -54,24 +56,44 @@ def bench_training(pictures: torch.Tensor, epochs: int = 4) -> None:
 
 def bench_svd(pictures: torch.Tensor) -> None:
     matrices = svd.to_matrix(data.to_bytes(pictures)).astype(np.float64)
-    one_by_one, batch = fastest(lambda: [scipy.linalg.svd(m, full_matrices=False) for m in matrices], lambda: svd.decompose_all(matrices))
+    one_by_one, batch = fastest(
+        lambda: [scipy.linalg.svd(m, full_matrices=False) for m in matrices],
+        lambda: svd.decompose_all(matrices),
+    )
     ours = svd.decompose_all(matrices).truncate(16).matrix()
     reference = np.stack([svd.decompose(m).truncate(16).matrix() for m in matrices])
     error = [10 * np.log10(((x - matrices) ** 2).mean((1, 2))) for x in (ours, reference)]
-    print(f"SVD of {len(matrices)} pictures: SciPy one by one {one_by_one:.3f} s, decompose_all {batch:.3f} s")
+    print(
+        f"SVD of {len(matrices)} pictures: SciPy one by one {one_by_one:.3f} s, decompose_all {batch:.3f} s"
+    )
     print(f"  decompose_all is {one_by_one / batch:.1f} times as fast (wanted: 8)")
-    print(f"  PSNR at rank 16 differs by at most {np.abs(error[0] - error[1]).max():.6f} dB (wanted: 0.01)")
+    print(
+        f"  PSNR at rank 16 differs by at most {np.abs(error[0] - error[1]).max():.6f} dB (wanted: 0.01)"
+    )
 
 
 def bench_codec(pictures: torch.Tensor) -> None:
-    teacher, student = codec.shipped(), codec.unpack((data.ROOT / "notebooks" / "student.aew").read_bytes())
+    teacher, student = (
+        codec.shipped(),
+        codec.unpack((data.ROOT / "notebooks" / "student.aew").read_bytes()),
+    )
     picture, level = data.to_bytes(pictures[:1])[0], torch.tensor([4])
     with torch.inference_mode():
         latents, file = teacher.decoded(pictures[:1], level), codec.encode(picture)
-        large, small = fastest(lambda: teacher.synthesis(latents, level), lambda: student.synthesis(latents, level), rounds=20)
-        encode, decode = fastest(lambda: codec.encode(picture), lambda: codec.decode(file), rounds=20)
-    print(f"codec, a picture of 128 x 128: encode {1000 * encode:.0f} ms, decode {1000 * decode:.0f} ms")
-    print(f"  drawing it: teacher {1000 * large:.1f} ms, student {1000 * small:.1f} ms, {large / small:.1f} times as fast")
+        large, small = fastest(
+            lambda: teacher.synthesis(latents, level),
+            lambda: student.synthesis(latents, level),
+            rounds=20,
+        )
+        encode, decode = fastest(
+            lambda: codec.encode(picture), lambda: codec.decode(file), rounds=20
+        )
+    print(
+        f"codec, a picture of 128 x 128: encode {1000 * encode:.0f} ms, decode {1000 * decode:.0f} ms"
+    )
+    print(
+        f"  drawing it: teacher {1000 * large:.1f} ms, student {1000 * small:.1f} ms, {large / small:.1f} times as fast"
+    )
 
 
 if __name__ == "__main__":

@@ -20,10 +20,18 @@ def car(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
     """A smooth coloured picture with an edge and a little noise, uint8 `(height, width, 3)`: something that compresses."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    waves = [0.5 + 0.25 * np.sin(x * random.uniform(2, 6) + random.uniform(0, 6)) * np.cos(y * random.uniform(2, 6)) for _ in range(3)]
+    waves = [
+        0.5
+        + 0.25
+        * np.sin(x * random.uniform(2, 6) + random.uniform(0, 6))
+        * np.cos(y * random.uniform(2, 6))
+        for _ in range(3)
+    ]
     picture = np.stack(waves, -1)
     picture[height // 2 :, width // 4 : width // 2] *= random.uniform(0.2, 0.8, 3)
-    return ((picture + 0.02 * random.standard_normal(picture.shape)).clip(0, 1) * 255).astype(np.uint8)
+    return ((picture + 0.02 * random.standard_normal(picture.shape)).clip(0, 1) * 255).astype(
+        np.uint8
+    )
 
 
 @pytest.fixture
@@ -43,9 +51,13 @@ def small_codec(**arguments) -> models.LearnedCodec:
     arguments = {"groups": (3, 5, 8), "width": 8, "post": 8, "blocks": 1, "context": 8} | arguments
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.LearnedCodec(**arguments).start_from_pca(data.to_float(np.stack([car(i) for i in range(8)])))
+        model = models.LearnedCodec(**arguments).start_from_pca(
+            data.to_float(np.stack([car(i) for i in range(8)]))
+        )
         for name, parameter in model.named_parameters():
-            parameter.data += (0.003 if name.startswith("synthesis_pca") else 0.03) * torch.randn_like(parameter)
+            parameter.data += (
+                0.003 if name.startswith("synthesis_pca") else 0.03
+            ) * torch.randn_like(parameter)
     return model.eval()
 
 
@@ -76,6 +88,10 @@ def idx_files(train: int = 30, unseen: int = 20) -> dict[str, bytes]:
     random, files = np.random.default_rng(0), {}
     for part, n in (("train", train), ("t10k", unseen)):
         header = np.array([0x803, n, 28, 28], ">i4").tobytes()
-        files[f"{part}-images-idx3-ubyte"] = header + random.integers(0, 256, n * 784, np.uint8).tobytes()
-        files[f"{part}-labels-idx1-ubyte"] = np.array([0x801, n], ">i4").tobytes() + bytes(i % 10 for i in range(n))
+        files[f"{part}-images-idx3-ubyte"] = (
+            header + random.integers(0, 256, n * 784, np.uint8).tobytes()
+        )
+        files[f"{part}-labels-idx1-ubyte"] = np.array([0x801, n], ">i4").tobytes() + bytes(
+            i % 10 for i in range(n)
+        )
     return files

@@ -19,7 +19,9 @@ def archive(pictures: dict) -> Iterable[bytes]:
     """With a decoder trained for a moment, so that every layer of it does something."""
     batch = torch.stack([data.to_float(picture) for picture in pictures.values()])
     training.seed_everything(0)
-    model = LearnedCodec(groups=(3, 5, 8), width=8, post=8, blocks=1, context=8, lambdas=(0.002,)).start_from_pca(batch)
+    model = LearnedCodec(
+        groups=(3, 5, 8), width=8, post=8, blocks=1, context=8, lambdas=(0.002,)
+    ).start_from_pca(batch)
     training.fit_codec(model, batch, epochs=200, precision="float32")
     return codec.encode_all(pictures, 1, model, 64.0)
 
@@ -47,7 +49,9 @@ def main() -> None:
         latents = zlib.crc32(b"".join(tile.numpy().astype("<f8").tobytes() for tile in seen))
         golden[name] = {"latents": latents, "pictures": pngs}
     (GOLDEN / "golden.json").write_text(json.dumps(golden, indent=1) + "\n", "utf-8")
-    print(f"{len(golden)} files, {sum(p.stat().st_size for p in GOLDEN.iterdir()):,} bytes in {GOLDEN}")
+    print(
+        f"{len(golden)} files, {sum(p.stat().st_size for p in GOLDEN.iterdir()):,} bytes in {GOLDEN}"
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ def stored() -> dict:
 
 def outside(results: dict) -> list[str]:
     return [
-        f"{name} = {r['value']}, band {BANDS[name]}" for name, r in results.items() if not BANDS[name][0] <= r["value"] <= BANDS[name][1]
+        f"{name} = {r['value']}, band {BANDS[name]}"
+        for name, r in results.items()
+        if not BANDS[name][0] <= r["value"] <= BANDS[name][1]
     ]
 
 
@@ -44,6 +46,11 @@ def test_stored_results_are_in_their_bands():
 
 
 def test_notebooks_show_what_results_json_holds():
-    texts = ["".join(o.get("text", "")) for n in NOTEBOOKS for c in json.loads(n.read_text("utf-8"))["cells"] for o in c.get("outputs", [])]
+    texts = [
+        "".join(o.get("text", ""))
+        for n in NOTEBOOKS
+        for c in json.loads(n.read_text("utf-8"))["cells"]
+        for o in c.get("outputs", [])
+    ]
     shown = {match.group(1): match.group(0) for text in texts for match in LINE.finditer(text)}
     assert shown == {name: report.line(name, result) for name, result in stored().items()}

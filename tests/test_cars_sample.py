@@ -12,8 +12,31 @@ from PIL import Image
 SAMPLE = Path(__file__).parents[1] / "cars_sample"
 ROWS = list(csv.DictReader((SAMPLE / "cars.csv").open(newline="", encoding="utf-8")))
 BODY_TYPES = {"sedan", "hatchback", "wagon", "suv", "pickup", "coupe", "van"}
-PAINTS = {"white", "black", "grey", "silver", "navy", "blue", "red", "maroon", "green", "beige", "brown", "orange", "yellow"}
-VIEWS = {"front", "rear", "front-left", "front-right", "side-left", "side-right", "rear-left", "rear-right"}
+PAINTS = {
+    "white",
+    "black",
+    "grey",
+    "silver",
+    "navy",
+    "blue",
+    "red",
+    "maroon",
+    "green",
+    "beige",
+    "brown",
+    "orange",
+    "yellow",
+}
+VIEWS = {
+    "front",
+    "rear",
+    "front-left",
+    "front-right",
+    "side-left",
+    "side-right",
+    "rear-left",
+    "rear-right",
+}
 SETTINGS = {"street", "parking", "driveway", "field", "road", "showroom", "studio"}
 
 
@@ -41,7 +64,10 @@ def test_picture(row):
     assert pixels.std() > 20, "hardly any contrast"
 
 
-@pytest.mark.parametrize(("column", "vocabulary"), [("body_type", BODY_TYPES), ("paint", PAINTS), ("view", VIEWS), ("setting", SETTINGS)])
+@pytest.mark.parametrize(
+    ("column", "vocabulary"),
+    [("body_type", BODY_TYPES), ("paint", PAINTS), ("view", VIEWS), ("setting", SETTINGS)],
+)
 def test_labels_are_standard_words(column, vocabulary):
     assert {row[column] for row in ROWS} <= vocabulary
 
@@ -55,7 +81,14 @@ def test_variety():
 
 
 def test_no_two_pictures_are_alike():
-    pictures = np.stack([np.asarray(Image.open(SAMPLE / row["file"]).resize((128, 128), Image.Resampling.LANCZOS), float) for row in ROWS])
+    pictures = np.stack(
+        [
+            np.asarray(
+                Image.open(SAMPLE / row["file"]).resize((128, 128), Image.Resampling.LANCZOS), float
+            )
+            for row in ROWS
+        ]
+    )
     flat = pictures.reshape(len(pictures), -1)
     square = (flat**2).sum(1)
     distance = np.sqrt((square[:, None] + square[None] - 2 * flat @ flat.T).clip(0) / flat.shape[1])

@@ -20,7 +20,9 @@ from autoencoders.codec import CorruptFileError
 
 GOLDEN = Path(__file__).with_name("golden")
 TABLE_LIMITS, TABLE_CRC = [64, 64, 64, 64, 147, 487, 1632, 5482], 2083377764
-needs_weights = pytest.mark.skipif(not codec.WEIGHTS_FILE.exists(), reason="the shipped weights, codec.aew, are not trained yet")
+needs_weights = pytest.mark.skipif(
+    not codec.WEIGHTS_FILE.exists(), reason="the shipped weights, codec.aew, are not trained yet"
+)
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -28,13 +30,22 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def collection(coder, quality=5, **pictures) -> bytes:
-    return b"".join(codec.encode_all(pictures or {"a.jpg": car(1), "b.png": car(2, 24, 40)}, quality, coder))
+    return b"".join(
+        codec.encode_all(pictures or {"a.jpg": car(1), "b.png": car(2, 24, 40)}, quality, coder)
+    )
 
 
 @pytest.fixture(scope="module")
 def archive() -> bytes:
     pictures = {"a.png": car(1, 32, 32), "b.png": car(2, 32, 32)}
-    return b"".join(codec.encode_all(pictures, 1, small_codec(groups=(2, 3), width=4, post=4, context=4, lambdas=(0.002,)), 32.0))
+    return b"".join(
+        codec.encode_all(
+            pictures,
+            1,
+            small_codec(groups=(2, 3), width=4, post=4, context=4, lambdas=(0.002,)),
+            32.0,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +64,11 @@ def archive_weights(archive: bytes) -> bytes:
 
 def read(file: bytes, coder) -> object:
     """What any file holds, by the function that reads its kind."""
-    return codec.unpack(file) if file[2:3] and file[2] >> 3 & 3 == codec.WEIGHTS else list(codec.decode_all(file, coder))
+    return (
+        codec.unpack(file)
+        if file[2:3] and file[2] >> 3 & 3 == codec.WEIGHTS
+        else list(codec.decode_all(file, coder))
+    )
 
 
 # ---- Symbols ----
@@ -63,10 +78,14 @@ def test_tables_are_laplace_distributions_in_whole_numbers():
     for i in (0, 16, 20, 49):
         limit = codec.tables()[i][0]
         table = np.full(2000, i)
-        symbols = np.clip(np.rint(np.random.default_rng(i).laplace(0, 2 ** ((i - 16) / 4), 2000)), -limit, limit).astype(int)
+        symbols = np.clip(
+            np.rint(np.random.default_rng(i).laplace(0, 2 ** ((i - 16) / 4), 2000)), -limit, limit
+        ).astype(int)
         writer = codec.Writer()
         writer.code(table, symbols)
-        estimate = models.laplace_bits(torch.tensor(symbols), torch.tensor((i - 16) / 4)).sum().item()
+        estimate = (
+            models.laplace_bits(torch.tensor(symbols), torch.tensor((i - 16) / 4)).sum().item()
+        )
         assert 8 * len(writer.finish()) < 1.01 * estimate + 32
 
 
@@ -80,13 +99,24 @@ def test_tables_never_change():
 
 
 def test_the_table_next_to_a_scale():
-    assert codec.table_of(np.array([-99, -4, -3.9, 0, 0.124, 0.125, 8.25, 99])).tolist() == [0, 0, 0, 16, 16, 17, 49, 49]
+    assert codec.table_of(np.array([-99, -4, -3.9, 0, 0.124, 0.125, 8.25, 99])).tolist() == [
+        0,
+        0,
+        0,
+        16,
+        16,
+        17,
+        49,
+        49,
+    ]
 
 
 def stream(rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
     table = np.array([rng.randrange(50) for _ in range(rng.randrange(30))], int)
     limits = [codec.tables()[i][0] for i in table]
-    return table, np.array([rng.choice([0, 1, -limit, limit, rng.randint(-limit, limit)]) for limit in limits], int)
+    return table, np.array(
+        [rng.choice([0, 1, -limit, limit, rng.randint(-limit, limit)]) for limit in limits], int
+    )
 
 
 def decodes(file: bytes, parts) -> bool:
@@ -102,7 +132,9 @@ def is_shortest(file: bytes, parts) -> bool:
     if not file:
         return True
     number = int.from_bytes(file[:-1], "big")
-    shorter = [n.to_bytes(len(file) - 1, "big") for n in (number, number + 1) if n < 256 ** (len(file) - 1)]
+    shorter = [
+        n.to_bytes(len(file) - 1, "big") for n in (number, number + 1) if n < 256 ** (len(file) - 1)
+    ]
     return not any(decodes(s, parts) for s in shorter)
 
 
@@ -131,11 +163,18 @@ def test_carries_come_back_and_are_shortest():
         while low + 2**32 <= 2**64 and len(parts) < 30:
             trials = []
             for table in rng.sample(range(50), 12):
-                limit, first = codec.tables()[table][0], interval(writer, table, -codec.tables()[table][0])[0]
+                limit, first = (
+                    codec.tables()[table][0],
+                    interval(writer, table, -codec.tables()[table][0])[0],
+                )
                 a, b = -limit, limit
                 while a < b:  # the last symbol that begins before the carry
                     middle = (a + b + 1) // 2
-                    a, b = (middle, b) if interval(writer, table, middle)[0] >= first else (a, middle - 1)
+                    a, b = (
+                        (middle, b)
+                        if interval(writer, table, middle)[0] >= first
+                        else (a, middle - 1)
+                    )
                 low, width = interval(writer, table, a)
                 trials.append((low + width > 2**64, low, table, a))
             _, low, table, symbol = max(trials)
@@ -159,7 +198,9 @@ def test_what_no_table_holds_is_clipped():
 def test_weights_come_back_within_half_a_step():
     model = small_codec()
     again = codec.unpack(codec.pack(model))
-    for (name, before), after in zip(model.state_dict().items(), again.state_dict().values(), strict=True):
+    for (name, before), after in zip(
+        model.state_dict().items(), again.state_dict().values(), strict=True
+    ):
         if name != "log_gain":
             step = 2**-10 if before.dim() < 4 else before.square().mean().sqrt() / 64
             torch.testing.assert_close(after.float(), before, rtol=0, atol=float(step) / 2 + 1e-6)
@@ -202,11 +243,21 @@ def test_fixed_point_is_exact(coder):
     checked = []
 
     def check(layer, inputs, output):
-        x, weight, bias = ((t * 2**k).long() for t, k in ((inputs[0], 8), (layer.weight, 12), (layer.bias, 20)))
-        assert (x == inputs[0] * 2**8).all() and (weight == layer.weight * 2**12).all() and (bias == layer.bias * 2**20).all()
-        rows = torch.nn.functional.unfold(x.double(), layer.kernel_size, padding=layer.padding).long()
+        x, weight, bias = (
+            (t * 2**k).long() for t, k in ((inputs[0], 8), (layer.weight, 12), (layer.bias, 20))
+        )
+        assert (
+            (x == inputs[0] * 2**8).all()
+            and (weight == layer.weight * 2**12).all()
+            and (bias == layer.bias * 2**20).all()
+        )
+        rows = torch.nn.functional.unfold(
+            x.double(), layer.kernel_size, padding=layer.padding
+        ).long()
         exact = weight.flatten(1) @ rows + bias[:, None]
-        assert (output.flatten(2) * 2**20 == exact).all() and (weight.abs().flatten(1) @ rows.abs()).max() < 2**50
+        assert (output.flatten(2) * 2**20 == exact).all() and (
+            weight.abs().flatten(1) @ rows.abs()
+        ).max() < 2**50
         checked.append(layer)
 
     hooks = [layer.register_forward_hook(check) for layer in layers]
@@ -250,7 +301,12 @@ def test_one_and_many_tiles_look_the_same(coder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "picture", [np.zeros((30, 50, 3)), np.full((16, 16, 3), 255), np.random.default_rng(0).integers(0, 256, (40, 33, 3))]
+    "picture",
+    [
+        np.zeros((30, 50, 3)),
+        np.full((16, 16, 3), 255),
+        np.random.default_rng(0).integers(0, 256, (40, 33, 3)),
+    ],
 )
 def test_flat_pictures_and_noise(coder, picture):
     picture = picture.astype(np.uint8)
@@ -258,7 +314,10 @@ def test_flat_pictures_and_noise(coder, picture):
 
 
 def test_quality_costs_bytes_and_shows(coder):
-    decoded = [(len(f), psnr(codec.decode(f, coder), car(3))) for f in (codec.encode(car(3), q, coder) for q in range(1, 9))]
+    decoded = [
+        (len(f), psnr(codec.decode(f, coder), car(3)))
+        for f in (codec.encode(car(3), q, coder) for q in range(1, 9))
+    ]
     sizes, quality = np.transpose(decoded)
     assert (np.diff(sizes) > 0).all() and quality[-1] > quality[0] + 1
 
@@ -275,8 +334,13 @@ def test_files_take_what_the_model_estimates(coder):
 
 def test_collections_and_archives(coder, archive):
     pictures = dict(codec.decode_all(collection(coder), coder))
-    assert {name: picture.shape for name, picture in pictures.items()} == {"a.jpg": (64, 64, 3), "b.png": (24, 40, 3)}
-    np.testing.assert_array_equal(pictures["a.jpg"], codec.decode(codec.encode(car(1), 5, coder), coder))
+    assert {name: picture.shape for name, picture in pictures.items()} == {
+        "a.jpg": (64, 64, 3),
+        "b.png": (24, 40, 3),
+    }
+    np.testing.assert_array_equal(
+        pictures["a.jpg"], codec.decode(codec.encode(car(1), 5, coder), coder)
+    )
     opened = dict(codec.decode_all(archive))  # without any model
     assert list(opened) == ["a.png", "b.png"] and psnr(opened["a.png"], car(1, 32, 32)) > 15
 
@@ -286,12 +350,20 @@ def test_latents_instead_of_the_analysis(coder):
     pictures = {"a.png": car(1, 528, 16), "b.png": car(2, 528, 16)}
     with torch.inference_mode():
         found = coder.analysis(data.to_float(np.stack([*pictures.values()])))
-    file, other = (b"".join(codec.encode_all(pictures, 5, coder, latents=latents)) for latents in (found, found.flip(0)))
+    file, other = (
+        b"".join(codec.encode_all(pictures, 5, coder, latents=latents))
+        for latents in (found, found.flip(0))
+    )
     *_, plain = codec.encode_all(pictures, 5, coder)
     assert abs(len(file) - len(plain)) < 0.02 * len(plain)
     (_, a), (_, b) = codec.decode_all(other, coder)
-    assert psnr(a, pictures["b.png"]) > 20 > psnr(a, pictures["a.png"]) and psnr(b, pictures["a.png"]) > 20
-    with pytest.raises(ValueError, match=r"latents of shape \(1, 16, 66, 2\): expected \(2, 16, 66, 2\)"):
+    assert (
+        psnr(a, pictures["b.png"]) > 20 > psnr(a, pictures["a.png"])
+        and psnr(b, pictures["a.png"]) > 20
+    )
+    with pytest.raises(
+        ValueError, match=r"latents of shape \(1, 16, 66, 2\): expected \(2, 16, 66, 2\)"
+    ):
         list(codec.encode_all(pictures, 5, coder, latents=found[:1]))
     with pytest.raises(ValueError, match="all finite"):
         list(codec.encode_all(pictures, 5, coder, latents=found * torch.nan))
@@ -300,7 +372,11 @@ def test_latents_instead_of_the_analysis(coder):
 def test_info_counts_every_byte(coder, files):
     for kind in ("picture", "collection", "archive"):
         about = codec.info(files[kind], coder)
-        assert about["kind"] == kind and about["version"] == 1 and sum(about["bytes"].values()) == len(files[kind])
+        assert (
+            about["kind"] == kind
+            and about["version"] == 1
+            and sum(about["bytes"].values()) == len(files[kind])
+        )
         assert (about["bytes"]["decoder"] > 0) == (kind == "archive")
     assert codec.info(files["picture"], coder)["bytes"]["header"] == 9
     assert codec.info(files["collection"], coder)["sizes"] == [(64, 64), (40, 24)]
@@ -319,11 +395,17 @@ def test_precision_threads_and_autocast_change_nothing(coder):
         for change in (1, 2, "medium", "bfloat16"):
             torch.set_num_threads(change if isinstance(change, int) else 1)
             torch.set_float32_matmul_precision("medium" if change == "medium" else "highest")
-            with torch.autocast("cpu", torch.bfloat16, enabled=change == "bfloat16"), walks() as seen:
+            with (
+                torch.autocast("cpu", torch.bfloat16, enabled=change == "bfloat16"),
+                walks() as seen,
+            ):
                 decoded = codec.decode(file, coder)
                 again = codec.encode(car(6, 40, 40), 5, coder)
             torch.testing.assert_close(seen[0], latents[1], rtol=0, atol=0)
-            assert np.abs(decoded.astype(int) - picture).max() <= 1 and abs(len(again) - len(file)) <= 2
+            assert (
+                np.abs(decoded.astype(int) - picture).max() <= 1
+                and abs(len(again) - len(file)) <= 2
+            )
             assert change != "bfloat16" or (again == file and (decoded == picture).all())
     finally:
         torch.set_num_threads(threads)
@@ -332,7 +414,11 @@ def test_precision_threads_and_autocast_change_nothing(coder):
 
 def test_one_thread_codes_a_small_picture_and_the_others_come_back(coder, files, monkeypatch):
     used, walk, threads = [], codec.LearnedCodec.walk, torch.get_num_threads()
-    monkeypatch.setattr(codec.LearnedCodec, "walk", lambda *arguments: used.append(torch.get_num_threads()) or walk(*arguments))
+    monkeypatch.setattr(
+        codec.LearnedCodec,
+        "walk",
+        lambda *arguments: used.append(torch.get_num_threads()) or walk(*arguments),
+    )
     torch.set_num_threads(2)
     try:
         for side, expected in ((256, 1), (264, 2)):
@@ -380,7 +466,12 @@ def test_a_fresh_process_decodes_the_same_in_little_memory(tmp_path):
     coder = codec.unpack(weights.read_bytes())
     file = codec.encode(car(6, 40, 40), 5, coder)
     code = FRESH.format(tests=str(Path(__file__).parent), file=file.hex(), weights=str(weights))
-    run = subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    )
     latents, picture, megabytes = json.loads(run.stdout)
     with walks() as seen:
         decoded = codec.decode(file, coder)
@@ -392,20 +483,37 @@ def test_a_fresh_process_decodes_the_same_in_little_memory(tmp_path):
 @pytest.mark.parametrize(
     "make,message",
     [
-        (lambda c: codec.encode(car(0), 9, c), "quality=9: expected a whole number from 1, the smallest files, to 8"),
+        (
+            lambda c: codec.encode(car(0), 9, c),
+            "quality=9: expected a whole number from 1, the smallest files, to 8",
+        ),
         (lambda c: codec.encode(car(0), 0, c), "quality=0: expected"),
         (lambda c: codec.encode(car(0), 2.5, c), "quality=2.5: expected"),
-        (lambda c: codec.encode(car(0) / 255, 5, c), r"float64: expected uint8 \(height, width, 3\); use data.to_bytes"),
+        (
+            lambda c: codec.encode(car(0) / 255, 5, c),
+            r"float64: expected uint8 \(height, width, 3\); use data.to_bytes",
+        ),
         (lambda c: codec.encode(car(0)[..., 0], 5, c), r"shape \(64, 64\), uint8: expected"),
         (lambda c: codec.encode(car(0)[:0], 5, c), r"shape \(0, 64, 3\)"),
         (lambda c: codec.encode([1], 5, c), r"shape None, list: expected uint8"),
-        (lambda c: codec.encode(np.empty((4097, 4096, 3), np.uint8), 5, c), "4096x4097 pixels: expected 1 to 16,777,216, .* or cut it"),
-        (lambda c: codec.encode(car(0), 5, small_codec()), r"a model in floating point: .* use unpack\(pack\(model\)\)"),
-        (lambda c: collection(c, **{"a/b.png": car(0)}), "the name 'a/b.png': expected that of a file"),
+        (
+            lambda c: codec.encode(np.empty((4097, 4096, 3), np.uint8), 5, c),
+            "4096x4097 pixels: expected 1 to 16,777,216, .* or cut it",
+        ),
+        (
+            lambda c: codec.encode(car(0), 5, small_codec()),
+            r"a model in floating point: .* use unpack\(pack\(model\)\)",
+        ),
+        (
+            lambda c: collection(c, **{"a/b.png": car(0)}),
+            "the name 'a/b.png': expected that of a file",
+        ),
         (lambda c: collection(c, **{"a\n.png": car(0)}), r"the name 'a\\n.png': expected"),
         (lambda c: list(codec.encode_all({}, 5, c)), "0 names: expected a list of 1 to 10,000"),
         (
-            lambda c: collection(c, **dict.fromkeys(map(str, range(17)), np.empty((4096, 4096, 3), np.uint8))),
+            lambda c: collection(
+                c, **dict.fromkeys(map(str, range(17)), np.empty((4096, 4096, 3), np.uint8))
+            ),
             "at most 268,435,456 in a file",
         ),
     ],
@@ -417,9 +525,13 @@ def test_callers_errors(coder, make, message):
 
 def test_a_file_is_tied_to_its_weights(coder):
     file = codec.encode(car(0), 5, coder)
-    with pytest.raises(CorruptFileError, match="wrong checksum: damaged, cut short, or written with other weights"):
+    with pytest.raises(
+        CorruptFileError, match="wrong checksum: damaged, cut short, or written with other weights"
+    ):
         codec.decode(file, codec.unpack(codec.pack(coder, precision=8)))
-    with pytest.raises(CorruptFileError, match="2 pictures in the file: expected one; use decode_all"):
+    with pytest.raises(
+        CorruptFileError, match="2 pictures in the file: expected one; use decode_all"
+    ):
         codec.decode(collection(coder), coder)
     with pytest.raises(CorruptFileError, match="a file of weights alone"):
         codec.decode(codec.pack(coder), coder)
@@ -449,7 +561,9 @@ def mutate(rng: random.Random, file: bytes, other: bytes) -> bytes:
         case 2:
             damaged[slice(*places)] = rng.randbytes(rng.randrange(1, 9))
         case 3:
-            damaged += rng.choice([rng.randbytes(rng.randrange(1, 9)), bytes(rng.randrange(1, 9)), file, other])
+            damaged += rng.choice(
+                [rng.randbytes(rng.randrange(1, 9)), bytes(rng.randrange(1, 9)), file, other]
+            )
         case 4:
             damaged = bytearray(other + file)
         case 5:
@@ -476,14 +590,25 @@ def listed(text: str | bytes, coder, body: bytes = b"", level: int = 0) -> bytes
 
 def weighty(body: bytes = b"", **changes) -> bytes:
     """Weights with some of their head changed, and a right checksum."""
-    head, stream = codec._cut(codec.pack(small_codec(groups=(2, 3), width=4, post=4, context=4))[7:])
+    head, stream = codec._cut(
+        codec.pack(small_codec(groups=(2, 3), width=4, post=4, context=4))[7:]
+    )
     head = json.loads(codec._loosen(head))
     head["model"] |= changes.pop("model", {})
-    return codec._seal(codec.WEIGHTS, 0, codec._chunk(codec._squeeze(json.dumps(head | changes))) + (body or stream))
+    return codec._seal(
+        codec.WEIGHTS,
+        0,
+        codec._chunk(codec._squeeze(json.dumps(head | changes))) + (body or stream),
+    )
 
 
 def one(coder, width: int, height: int, body: bytes = b"", level: int = 0) -> bytes:
-    return codec._seal(codec.PICTURE, level, codec._number(width - 1) + codec._number(height - 1) + body, coder.identity)
+    return codec._seal(
+        codec.PICTURE,
+        level,
+        codec._number(width - 1) + codec._number(height - 1) + body,
+        coder.identity,
+    )
 
 
 @pytest.mark.parametrize(
@@ -496,7 +621,9 @@ def one(coder, width: int, height: int, body: bytes = b"", level: int = 0) -> by
         "huge": lambda c: one(c, 2**34, 2**34),
         "a little too large": lambda c: one(c, 4096, 4097),
         "a line of too many padded pixels": lambda c: one(c, 4096 * 4096, 1),
-        "many huge pictures": lambda c: listed(json.dumps([[str(i) for i in range(17)], [[4096, 4096]] * 17]), c),
+        "many huge pictures": lambda c: listed(
+            json.dumps([[str(i) for i in range(17)], [[4096, 4096]] * 17]), c
+        ),
         "no list": lambda c: listed("1", c),
         "no JSON": lambda c: listed("{", c),
         "an object": lambda c: listed('{"a": 1, "b": 2}', c),
@@ -523,18 +650,28 @@ def one(coder, width: int, height: int, body: bytes = b"", level: int = 0) -> by
         "half a letter": lambda c: listed('[["\\ud800"], [[8, 8]]]', c),
         "twice the same": lambda c: listed('[["a", "a"], [[8, 8], [8, 8]]]', c),
         "many the same": lambda c: listed(json.dumps([["a"] * 200_000, [[8, 8]] * 200_000]), c),
-        "many names": lambda c: listed(json.dumps([[str(i) for i in range(200_000)], [[8, 8]] * 200_000]), c),
+        "many names": lambda c: listed(
+            json.dumps([[str(i) for i in range(200_000)], [[8, 8]] * 200_000]), c
+        ),
         "deep nesting": lambda c: listed("[" * 100_000, c),
         "a zlib bomb": lambda c: listed(zlib.compress(bytes(10**8), 9), c),
         "cut zlib": lambda c: listed(codec._squeeze('[["a"], [[8, 8]]]')[:-1], c),
         "more after zlib": lambda c: listed(codec._squeeze('[["a"], [[8, 8]]]') + b"x", c),
         "no UTF-8": lambda c: listed(zlib.compress(b'[["\xff"], [[8, 8]]]'), c),
-        "no such quality": lambda c: codec._seal(codec.ARCHIVE, 7, codec._chunk(weighty(model={"lambdas": [1.0]})) + b"\0"),
-        "a picture for weights": lambda c: codec._seal(codec.ARCHIVE, 0, codec._chunk(one(c, 8, 8)) + b"\0"),
-        "a part that is too long": lambda c: codec._seal(codec.ARCHIVE, 0, codec._number(10**9) + b"\0"),
+        "no such quality": lambda c: codec._seal(
+            codec.ARCHIVE, 7, codec._chunk(weighty(model={"lambdas": [1.0]})) + b"\0"
+        ),
+        "a picture for weights": lambda c: codec._seal(
+            codec.ARCHIVE, 0, codec._chunk(one(c, 8, 8)) + b"\0"
+        ),
+        "a part that is too long": lambda c: codec._seal(
+            codec.ARCHIVE, 0, codec._number(10**9) + b"\0"
+        ),
         "an unknown argument": lambda c: weighty(model={"extra": 1}),
         "no head": lambda c: codec._seal(codec.WEIGHTS, 0, codec._chunk(codec._squeeze("[]"))),
-        "deep head": lambda c: codec._seal(codec.WEIGHTS, 0, codec._chunk(codec._squeeze("[" * 100_000))),
+        "deep head": lambda c: codec._seal(
+            codec.WEIGHTS, 0, codec._chunk(codec._squeeze("[" * 100_000))
+        ),
         "wide network": lambda c: weighty(model={"width": 10**6}),
         "too many weights": lambda c: weighty(model={"width": 512, "post": 512, "blocks": 32}),
         "wide in text": lambda c: weighty(model={"width": "8"}),
@@ -581,7 +718,11 @@ def test_forged_streams_decode_or_are_refused(coder, files):
     for i in range(60):
         width, height = rng.randrange(1, 40), rng.randrange(1, 40)
         body = rng.choice([b"", b"\xff" * 50, rng.randbytes(rng.randrange(300)), bytes(90)])
-        file = one(coder, width, height, body, rng.randrange(8)) if i % 2 else listed(f'[["a"], [[{width}, {height}]]]', coder, body)
+        file = (
+            one(coder, width, height, body, rng.randrange(8))
+            if i % 2
+            else listed(f'[["a"], [[{width}, {height}]]]', coder, body)
+        )
         try:
             assert codec.decode(file, coder).shape == (height, width, 3)
         except CorruptFileError as error:
@@ -589,7 +730,9 @@ def test_forged_streams_decode_or_are_refused(coder, files):
     for _ in range(5):  # weights of random numbers
         try:
             weights = weighty(rng.randbytes(3000))
-            file = codec._seal(codec.ARCHIVE, 0, codec._chunk(weights) + listed('[["a"], [[9, 7]]]', coder)[7:])
+            file = codec._seal(
+                codec.ARCHIVE, 0, codec._chunk(weights) + listed('[["a"], [[9, 7]]]', coder)[7:]
+            )
             assert codec.decode(file).shape == (7, 9, 3)
         except CorruptFileError as error:
             assert "bit stream" in str(error)
@@ -598,7 +741,9 @@ def test_forged_streams_decode_or_are_refused(coder, files):
 def test_bytes_after_the_end_are_of_no_use(coder):
     """The checksum covers them; whoever forges it gains nothing."""
     file = one(coder, 24, 24, codec.encode(car(0, 24, 24), 1, coder)[9:] + bytes(100))
-    np.testing.assert_array_equal(codec.decode(file, coder), codec.decode(codec.encode(car(0, 24, 24), 1, coder), coder))
+    np.testing.assert_array_equal(
+        codec.decode(file, coder), codec.decode(codec.encode(car(0, 24, 24), 1, coder), coder)
+    )
 
 
 # ---- What comes with the program ----
@@ -611,7 +756,10 @@ def test_golden_files_decode_for_ever():
     for name, expected in golden.items():
         with walks() as seen:
             pictures = list(codec.decode_all((GOLDEN / name).read_bytes()))
-        assert zlib.crc32(b"".join(tile.numpy().astype("<f8").tobytes() for tile in seen)) == expected["latents"], name
+        assert (
+            zlib.crc32(b"".join(tile.numpy().astype("<f8").tobytes() for tile in seen))
+            == expected["latents"]
+        ), name
         assert len(pictures) == len(expected["pictures"])
         for (_, picture), png in zip(pictures, expected["pictures"], strict=True):
             with Image.open(GOLDEN / png) as image:
@@ -627,8 +775,14 @@ def test_the_shipped_weights_are_small_and_every_quality_is_good():
     for level in range(1, 9):
         files = [codec.encode(picture, level) for picture in pictures]
         sizes.append(np.mean([len(file) for file in files]))
-        quality.append(np.mean([psnr(codec.decode(f), p) for f, p in zip(files, pictures, strict=True)]))
-    assert (np.diff(sizes) > 0).all() and (np.diff(quality) > 0).all() and quality[0] < 30 < quality[-1]
+        quality.append(
+            np.mean([psnr(codec.decode(f), p) for f, p in zip(files, pictures, strict=True)])
+        )
+    assert (
+        (np.diff(sizes) > 0).all()
+        and (np.diff(quality) > 0).all()
+        and quality[0] < 30 < quality[-1]
+    )
     at_30_db = np.interp(30, quality, sizes)
     jpegs = [metrics_of_jpeg(pictures, q) for q in range(5, 95, 5)]
     assert at_30_db < 0.6 * np.interp(30, *np.transpose(jpegs))
@@ -638,7 +792,10 @@ def metrics_of_jpeg(pictures: np.ndarray, quality: int) -> tuple[float, float]:
     files = [io.BytesIO() for _ in pictures]
     for file, picture in zip(files, pictures, strict=True):
         Image.fromarray(picture).save(file, "JPEG", quality=quality, optimize=True)
-    decoded = [psnr(np.asarray(Image.open(file)), picture) for file, picture in zip(files, pictures, strict=True)]
+    decoded = [
+        psnr(np.asarray(Image.open(file)), picture)
+        for file, picture in zip(files, pictures, strict=True)
+    ]
     return np.mean(decoded), np.mean([len(file.getvalue()) for file in files])
 
 

@@ -35,7 +35,9 @@ def test_limit_takes_the_first_by_name(tmp_path):
     assert len(data.cars(32, tmp_path, limit=None)[1]) == 4
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".avif", ".bmp", ".tif", ".gif", ".jp2", ".JPEG"])
+@pytest.mark.parametrize(
+    "suffix", [".jpg", ".png", ".webp", ".avif", ".bmp", ".tif", ".gif", ".jp2", ".JPEG"]
+)
 def test_every_usual_format_is_read(tmp_path, suffix):
     image = Image.new("RGB", (80, 60), (200, 100, 50))
     picture = read_one(tmp_path, image, suffix)
@@ -46,8 +48,13 @@ def test_every_usual_format_is_read(tmp_path, suffix):
 def test_any_aspect_is_cropped_to_the_centre(tmp_path, width, height):
     image = Image.new("RGB", (width, height), "red")
     side = min(width, height)
-    image.paste("blue", ((width - side) // 2, (height - side) // 2, (width + side) // 2, (height + side) // 2))
-    assert np.abs(read_one(tmp_path, image).astype(int) - (0, 0, 255)).max() < 10  # Lanczos sees one pixel beyond
+    image.paste(
+        "blue",
+        ((width - side) // 2, (height - side) // 2, (width + side) // 2, (height + side) // 2),
+    )
+    assert (
+        np.abs(read_one(tmp_path, image).astype(int) - (0, 0, 255)).max() < 10
+    )  # Lanczos sees one pixel beyond
 
 
 @pytest.mark.parametrize(
@@ -55,14 +62,26 @@ def test_any_aspect_is_cropped_to_the_centre(tmp_path, width, height):
     [
         (Image.new("L", (40, 40), 77), (77, 77, 77)),
         (Image.new("1", (40, 40), 1), (255, 255, 255)),
-        (Image.new("RGB", (40, 40), (1, 200, 3)).convert("P", palette=Image.Palette.ADAPTIVE), (1, 200, 3)),
+        (
+            Image.new("RGB", (40, 40), (1, 200, 3)).convert("P", palette=Image.Palette.ADAPTIVE),
+            (1, 200, 3),
+        ),
         (Image.new("RGBA", (40, 40), (255, 0, 0, 0)), (255, 255, 255)),
         (Image.new("RGBA", (200, 200), (255, 0, 0, 128)), (255, 127, 127)),
         (Image.new("LA", (40, 40), (0, 0)), (255, 255, 255)),
         (Image.fromarray(np.full((40, 40), 257 * 100, np.uint16)), (100, 100, 100)),
         (Image.fromarray(np.full((200, 200), 257 * 9, np.uint16)), (9, 9, 9)),
     ],
-    ids=["grey", "bilevel", "palette", "transparent", "half", "grey-alpha", "16-bit", "16-bit-reduced"],
+    ids=[
+        "grey",
+        "bilevel",
+        "palette",
+        "transparent",
+        "half",
+        "grey-alpha",
+        "16-bit",
+        "16-bit-reduced",
+    ],
 )
 def test_modes(tmp_path, image, expected):
     assert np.abs(read_one(tmp_path, image).astype(int) - expected).max() <= 1
@@ -84,7 +103,15 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = Image.new("RGB", (64, 64), "white")
     upright.paste("red", (0, 0, 32, 32))  # top left
     upright.paste("blue", (0, 32, 32, 64))  # bottom left
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the viewer will take back
+    undo = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # the transposition that the viewer will take back
     stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -97,7 +124,13 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
 def test_large_jpegs_are_reduced_while_decoding(tmp_path, monkeypatch):
     Image.fromarray(car(0, 1024, 2048)).save(tmp_path / "big.jpg")
     decoded = []
-    monkeypatch.setattr(data, "_rgb", lambda image, factor, original=data._rgb: decoded.append(image.size) or original(image, factor))
+    monkeypatch.setattr(
+        data,
+        "_rgb",
+        lambda image, factor, original=data._rgb: (
+            decoded.append(image.size) or original(image, factor)
+        ),
+    )
     data.cars(32, tmp_path)
     assert decoded == [(256, 128)]
 
@@ -112,7 +145,10 @@ def test_other_files_and_subfolders_are_passed_over(tmp_path):
 
 def test_one_error_names_all_bad_files(tmp_path):
     good = folder(
-        tmp_path, good=(Image.fromarray(car(0)), ".jpg"), cut=(Image.fromarray(car(1)), ".jpg"), short=(Image.fromarray(car(1)), ".png")
+        tmp_path,
+        good=(Image.fromarray(car(0)), ".jpg"),
+        cut=(Image.fromarray(car(1)), ".jpg"),
+        short=(Image.fromarray(car(1)), ".png"),
     )
     for name in ("cut.jpg", "short.png"):
         path = good / name
@@ -190,7 +226,11 @@ def test_augment_crops_each_picture_at_its_own_place():
 
 def test_bytes_and_floats_are_inverse(pictures):
     np.testing.assert_array_equal(data.to_bytes(data.to_float(pictures)), pictures)
-    assert data.to_bytes(torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 3, 1, 1)).ravel().tolist() == [0, 128, 255]
+    assert data.to_bytes(torch.tensor([-1.0, 0.5, 2.0]).reshape(1, 3, 1, 1)).ravel().tolist() == [
+        0,
+        128,
+        255,
+    ]
 
 
 def test_augment_at_many_scales():
@@ -209,14 +249,18 @@ def test_augment_exchanges_colours():
     batch = data.augment(None, flip=False, colours=True)(pictures)
     orders = {tuple(picture[:, 0, 0].int().tolist()) for picture in batch}
     assert len(orders) == 6 and all(set(order) == {0, 1, 2} for order in orders)
-    assert 0.4 < (batch == pictures).flatten(1).all(1).float().mean() < 0.75  # half, and a sixth of the others
+    assert (
+        0.4 < (batch == pictures).flatten(1).all(1).float().mean() < 0.75
+    )  # half, and a sixth of the others
 
 
 def test_read_without_a_size_keeps_every_pixel(tmp_path):
     Image.fromarray(car(0, 37, 61)).save(tmp_path / "a.png")
     np.testing.assert_array_equal(data.read(tmp_path / "a.png"), car(0, 37, 61))
     Image.new("RGBA", (500, 300), (255, 0, 0, 128)).save(tmp_path / "b.png")
-    assert data.read(tmp_path / "b.png").shape == (300, 500, 3) and data.read(tmp_path / "b.png")[0, 0].tolist() == [255, 127, 127]
+    assert data.read(tmp_path / "b.png").shape == (300, 500, 3) and data.read(tmp_path / "b.png")[
+        0, 0
+    ].tolist() == [255, 127, 127]
 
 
 def test_digits_are_the_bundled_ones_in_mnists_shape():
@@ -226,7 +270,9 @@ def test_digits_are_the_bundled_ones_in_mnists_shape():
     assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(1797)) and len(unseen) == 360
     assert data.source("MNIST") == "scikit-learn's digits"
     corners = pictures[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
-    assert corners.median() == 0 and pictures.mean((0, 1))[10:18, 10:18].mean() > 0.3  # ink in the middle, on black
+    assert (
+        corners.median() == 0 and pictures.mean((0, 1))[10:18, 10:18].mean() > 0.3
+    )  # ink in the middle, on black
     assert labels[0] == 0 and labels[1] == 1
 
 
@@ -235,7 +281,9 @@ def test_split_with_labels_is_balanced():
     train, unseen = data.split(100, 0.8, labels=labels)
     for seed in range(5):
         assert torch.bincount(labels[data.split(100, 0.8, seed, labels)[1]]).tolist() == [10, 6, 4]
-    assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(100)) and train.tolist() == sorted(train.tolist())
+    assert sorted([*train.tolist(), *unseen.tolist()]) == list(
+        range(100)
+    ) and train.tolist() == sorted(train.tolist())
     torch.testing.assert_close(data.split(100, 0.8, labels=labels)[1], unseen)
     assert data.split(100, 0.8, seed=1, labels=labels)[1].tolist() != unseen.tolist()
 
@@ -243,6 +291,7 @@ def test_split_with_labels_is_balanced():
 @pytest.mark.parametrize("labels", [torch.zeros(9, dtype=int), torch.zeros(10), torch.arange(10)])
 def test_split_needs_a_label_for_each_picture(labels):
     with pytest.raises(
-        ValueError, match=r"n=10, labels \(\d+,\), torch.*: expected a whole number for each of the n pictures, each at least"
+        ValueError,
+        match=r"n=10, labels \(\d+,\), torch.*: expected a whole number for each of the n pictures, each at least",
     ):
         data.split(10, labels=labels)

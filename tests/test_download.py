@@ -37,7 +37,12 @@ def test_download_brings_what_digits_reads(mirror, tmp_path, monkeypatch):
     assert raw == tmp_path / "data" / "MNIST" / "raw"
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "data"))
     pictures, labels, train, unseen = data.digits()
-    assert pictures.shape == (50, 1, 28, 28) and labels.shape == (50,) and len(train) == 30 and len(unseen) == 20
+    assert (
+        pictures.shape == (50, 1, 28, 28)
+        and labels.shape == (50,)
+        and len(train) == 30
+        and len(unseen) == 20
+    )
 
 
 def test_again_it_fetches_only_what_is_missing_or_damaged(mirror, tmp_path):
@@ -61,14 +66,20 @@ def test_again_it_fetches_only_what_is_missing_or_damaged(mirror, tmp_path):
 
 def test_a_wrong_checksum_is_an_error(mirror, tmp_path):
     (mirror / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"something else"))
-    with pytest.raises(ValueError, match=r"cannot download mnist \(.*corrupted.*Run this again to go on, or get train-images"):
+    with pytest.raises(
+        ValueError,
+        match=r"cannot download mnist \(.*corrupted.*Run this again to go on, or get train-images",
+    ):
         download.download("mnist", tmp_path / "data")
 
 
 def test_what_arrived_is_read_before_it_is_called_complete(mirror, tmp_path, monkeypatch):
     packed = gzip.compress(idx_files()["t10k-labels-idx1-ubyte"][:-1])
     (mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(packed)
-    resources = [*download.MNIST.resources[:3], ("t10k-labels-idx1-ubyte.gz", hashlib.md5(packed).hexdigest())]
+    resources = [
+        *download.MNIST.resources[:3],
+        ("t10k-labels-idx1-ubyte.gz", hashlib.md5(packed).hexdigest()),
+    ]
     monkeypatch.setattr(download.MNIST, "resources", resources)
     with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte \(27 bytes, expected 28\)"):
         download.download("mnist", tmp_path / "data")
@@ -78,8 +89,14 @@ def test_without_a_network_the_command_says_what_to_do(tmp_path, monkeypatch, ca
     monkeypatch.setattr(download.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     assert __main__.main(["download", "mnist", "--to", str(tmp_path / "data")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: cannot download mnist (") and "expected a network connection" in error
-    assert "t10k-labels-idx1-ubyte.gz" in error and f"put them into {str(tmp_path / 'data' / 'MNIST' / 'raw')!r}" in error
+    assert (
+        error.startswith("error: cannot download mnist (")
+        and "expected a network connection" in error
+    )
+    assert (
+        "t10k-labels-idx1-ubyte.gz" in error
+        and f"put them into {str(tmp_path / 'data' / 'MNIST' / 'raw')!r}" in error
+    )
 
 
 def test_the_command_says_where_it_is(mirror, tmp_path, capsys):
@@ -94,7 +111,9 @@ def test_fashion_mnist_is_known_and_others_are_not(tmp_path):
 
 
 def test_help_lists_the_commands():
-    shown = subprocess.run([sys.executable, "-m", "autoencoders", "--help"], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "autoencoders", "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert "download" in shown and "MNIST" in shown
 
 
@@ -118,7 +137,13 @@ def test_idx_keeps_the_files_own_split(tmp_path):
 
 def test_one_error_names_all_bad_files(tmp_path):
     files = idx_files()
-    folder = write(tmp_path, **{"train-images-idx3-ubyte": files["train-images-idx3-ubyte"][:-1], "t10k-images-idx3-ubyte": b"<html>"})
+    folder = write(
+        tmp_path,
+        **{
+            "train-images-idx3-ubyte": files["train-images-idx3-ubyte"][:-1],
+            "t10k-images-idx3-ubyte": b"<html>",
+        },
+    )
     (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(ValueError, match="3 of 4 files in .* cannot be read") as error:
         data.idx("MNIST", folder)
@@ -130,17 +155,24 @@ def test_one_error_names_all_bad_files(tmp_path):
 
 def test_pictures_must_be_of_mnists_size(tmp_path):
     other = bytes.fromhex("00000803 0000001e 0000001b 0000001c") + bytes(30 * 27 * 28)
-    with pytest.raises(ValueError, match=r"1 of 4 files .*train-images-idx3-ubyte \(not an idx file of 28x28 pictures\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 of 4 files .*train-images-idx3-ubyte \(not an idx file of 28x28 pictures\)",
+    ):
         data.idx("MNIST", write(tmp_path, **{"train-images-idx3-ubyte": other}))
 
 
 def test_labels_must_be_as_many_as_pictures(tmp_path):
     folder = write(tmp_path, **{"t10k-labels-idx1-ubyte": idx_files()["train-labels-idx1-ubyte"]})
-    with pytest.raises(ValueError, match="20 pictures, 30 labels in .*: expected one label a picture"):
+    with pytest.raises(
+        ValueError, match="20 pictures, 30 labels in .*: expected one label a picture"
+    ):
         data.idx("MNIST", folder)
 
 
 def test_missing_mnist_never_falls_back(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match=r"4 of 4 files in .*MNIST.raw.*\(missing\).*Put whole ones there"):
+    with pytest.raises(
+        ValueError, match=r"4 of 4 files in .*MNIST.raw.*\(missing\).*Put whole ones there"
+    ):
         data.digits()

@@ -12,7 +12,11 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCK = [Requirement(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
+LOCK = [
+    Requirement(line)
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if line and line[0] != "#"
+]
 VERSIONS = {r.name.lower(): str(r.specifier).removeprefix("==") for r in LOCK}
 CONDA_NAMES = {"pytorch": "torch", "flit-core": "flit_core"}
 
@@ -21,7 +25,11 @@ def conda() -> dict[str, str]:
     """Names and versions of environment.yml, those that pip fetches among them."""
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
-    pairs = [entry.replace("==", "=").partition("=") for entry in [*listed, *pip] if isinstance(entry, str)]
+    pairs = [
+        entry.replace("==", "=").partition("=")
+        for entry in [*listed, *pip]
+        if isinstance(entry, str)
+    ]
     return {CONDA_NAMES.get(name, name): version for name, _, version in pairs}
 
 
@@ -46,11 +54,15 @@ def test_conda_lists_everything_the_package_needs():
 @pytest.mark.parametrize("requirement", LOCK, ids=lambda r: r.name)
 def test_what_is_installed_is_what_is_locked(requirement):
     if requirement.marker is None or requirement.marker.evaluate():
-        assert metadata.version(requirement.name).split("+")[0] == str(requirement.specifier).removeprefix("==")
+        assert metadata.version(requirement.name).split("+")[0] == str(
+            requirement.specifier
+        ).removeprefix("==")
 
 
 def test_nothing_that_is_needed_is_missing_from_the_lock():
-    here = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}  # not what setuptools carries in itself
+    here = {
+        sysconfig.get_path(kind) for kind in ("purelib", "platlib")
+    }  # not what setuptools carries in itself
     found = {d.name.lower().replace("-", "_") for d in metadata.distributions(path=list(here))}
     installed = found - {"pip", "setuptools", "wheel", "autoencoders"}
     assert installed <= {name.replace("-", "_") for name in VERSIONS}

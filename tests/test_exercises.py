@@ -20,15 +20,25 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def load(path: str):
     name = Path(path).stem
-    spec = importlib.util.spec_from_file_location(f"of_{Path(path).parent.name}_{name}", ROOT / path)
+    spec = importlib.util.spec_from_file_location(
+        f"of_{Path(path).parent.name}_{name}", ROOT / path
+    )
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 driver, hidden, run = load("grading/driver.py"), load("grading/hidden.py"), load("notebooks/run.py")
-NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-CELLS = [(name, i, cell) for name, notebook in NOTEBOOKS.items() for i, cell in enumerate(notebook.cells) if "nbgrader" in cell.metadata]
+NOTEBOOKS = {
+    path.stem: nbformat.read(path, as_version=4)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+}
+CELLS = [
+    (name, i, cell)
+    for name, notebook in NOTEBOOKS.items()
+    for i, cell in enumerate(notebook.cells)
+    if "nbgrader" in cell.metadata
+]
 BY_ID = {cell.metadata.nbgrader.grade_id: (name, i, cell) for name, i, cell in CELLS}
 GRADED = [(name, i, cell) for name, i, cell in CELLS if cell.metadata.nbgrader.grade]
 TESTED = [(name, i, cell) for name, i, cell in GRADED if not cell.metadata.nbgrader.solution]
@@ -39,7 +49,9 @@ TESTED = [(name, i, cell) for name, i, cell in GRADED if not cell.metadata.nbgra
 
 def test_ids_are_words_and_unique():
     ids = [cell.metadata.nbgrader.grade_id for _, _, cell in CELLS]
-    assert len(set(ids)) == len(ids) and all(re.fullmatch("[a-z]+(_[a-z]+)*", grade_id) for grade_id in ids)
+    assert len(set(ids)) == len(ids) and all(
+        re.fullmatch("[a-z]+(_[a-z]+)*", grade_id) for grade_id in ids
+    )
 
 
 def test_each_autograded_test_has_a_solution_before_it_and_a_hidden_test():
@@ -48,38 +60,75 @@ def test_each_autograded_test_has_a_solution_before_it_and_a_hidden_test():
     for name, (book, i, cell) in zip(names, TESTED, strict=True):
         where, before, solution = BY_ID[name]
         assert cell.metadata.nbgrader.grade_id == f"{name}_test" and cell.metadata.nbgrader.locked
-        assert (where, before) == (book, i - 1) and solution.metadata.nbgrader.solution and not solution.metadata.nbgrader.grade
+        assert (
+            (where, before) == (book, i - 1)
+            and solution.metadata.nbgrader.solution
+            and not solution.metadata.nbgrader.grade
+        )
 
 
 def test_what_is_left_of_a_solution_is_its_signature_and_docstring():
     for _, _, cell in CELLS:
         if cell.metadata.nbgrader.solution and cell.cell_type == "code":
-            left = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1raise NotImplementedError", cell.source, flags=re.DOTALL)
+            left = re.sub(
+                r"( *)### BEGIN SOLUTION.*?### END SOLUTION",
+                r"\1raise NotImplementedError",
+                cell.source,
+                flags=re.DOTALL,
+            )
             (function,) = __import__("ast").parse(left).body
-            assert left != cell.source and len(function.body) == 2 and "raise Not" in left and '"""' in left
+            assert (
+                left != cell.source
+                and len(function.body) == 2
+                and "raise Not" in left
+                and '"""' in left
+            )
 
 
 def test_points_are_positive_and_those_of_the_task():
     for book, i, cell in GRADED:
-        task = next(c.source for c in reversed(NOTEBOOKS[book].cells[:i]) if c.cell_type == "markdown" and "**Exercise" in c.source)
+        task = next(
+            c.source
+            for c in reversed(NOTEBOOKS[book].cells[:i])
+            if c.cell_type == "markdown" and "**Exercise" in c.source
+        )
         assert cell.metadata.nbgrader.points > 0
         assert int(re.search(r"\((\d+) points", task).group(1)) == cell.metadata.nbgrader.points
 
 
 def test_tasks_are_numbered_and_have_a_hint():
-    tasks = [c.source for notebook in NOTEBOOKS.values() for c in notebook.cells if "**Exercise" in c.source]
-    assert [int(n) for task in tasks for n in re.findall(r"\*\*Exercise (\d+)", task)] == list(range(1, len(GRADED) + 1))
-    assert all(len(re.search(r"\*Hint:\*(.*)", task, re.DOTALL).group(1).split()) > 10 for task in tasks)
+    tasks = [
+        c.source
+        for notebook in NOTEBOOKS.values()
+        for c in notebook.cells
+        if "**Exercise" in c.source
+    ]
+    assert [int(n) for task in tasks for n in re.findall(r"\*\*Exercise (\d+)", task)] == list(
+        range(1, len(GRADED) + 1)
+    )
+    assert all(
+        len(re.search(r"\*Hint:\*(.*)", task, re.DOTALL).group(1).split()) > 10 for task in tasks
+    )
 
 
 def test_self_checks_say_what_is_missing():
     for _, _, cell in TESTED:
-        asserts = [node for node in __import__("ast").parse(cell.source).body if type(node).__name__ == "Assert"]
-        assert len(asserts) >= 3 and all(node.msg is not None for node in asserts) and "print" not in cell.source
+        asserts = [
+            node
+            for node in __import__("ast").parse(cell.source).body
+            if type(node).__name__ == "Assert"
+        ]
+        assert (
+            len(asserts) >= 3
+            and all(node.msg is not None for node in asserts)
+            and "print" not in cell.source
+        )
 
 
 def test_nbgrader_accepts_the_metadata():
-    validator = pytest.importorskip("nbgrader.nbgraderformat", reason="nbgrader is not installed").MetadataValidator()
+    validator = pytest.importorskip(
+        "nbgrader.nbgraderformat", reason="nbgrader is not installed"
+    ).MetadataValidator()
     for notebook in NOTEBOOKS.values():
         validator.validate_nb(notebook)
 
@@ -88,7 +137,9 @@ def test_executing_keeps_the_metadata():
     for notebook in NOTEBOOKS.values():
         copy = nbformat.from_dict(notebook)
         run.tidy(copy)
-        kept, there = ([cell.metadata.get("nbgrader") for cell in book.cells] for book in (copy, notebook))
+        kept, there = (
+            [cell.metadata.get("nbgrader") for cell in book.cells] for book in (copy, notebook)
+        )
         assert kept == there and any(there)
 
 
@@ -112,7 +163,16 @@ def packs():
 @pytest.fixture(scope="module")
 def names(packs) -> dict:
     """What the solved cells of the exercises define."""
-    modules = {"np": np, "torch": torch, "nn": nn, "svd": svd, "models": models, "metrics": metrics, "data": data, "codec": packs}
+    modules = {
+        "np": np,
+        "torch": torch,
+        "nn": nn,
+        "svd": svd,
+        "models": models,
+        "metrics": metrics,
+        "data": data,
+        "codec": packs,
+    }
     names = modules | {"noise": noise}
     for name in hidden.TESTS:
         exec(BY_ID[name][2].source, names)
@@ -123,9 +183,14 @@ def asker(names: dict):
     """`ask` without a sandbox: the same way there and back."""
 
     def ask(expression, **inputs):
-        inputs = {name: driver.decode(json.loads(json.dumps(driver.encode(value)))) for name, value in inputs.items()}
+        inputs = {
+            name: driver.decode(json.loads(json.dumps(driver.encode(value))))
+            for name, value in inputs.items()
+        }
         try:
-            return driver.decode(json.loads(json.dumps(driver.encode(eval(expression, names | inputs)))))
+            return driver.decode(
+                json.loads(json.dumps(driver.encode(eval(expression, names | inputs))))
+            )
         except Exception as error:
             raise AssertionError(f"{type(error).__name__}: {error}") from None
 
@@ -139,7 +204,12 @@ def test_accept_the_solution(names, name):
 
 @pytest.mark.parametrize("name", hidden.TESTS)
 def test_refuse_the_student_version(name):
-    stub = re.sub(r"( *)### BEGIN SOLUTION.*?### END SOLUTION", r"\1raise NotImplementedError()", BY_ID[name][2].source, flags=re.DOTALL)
+    stub = re.sub(
+        r"( *)### BEGIN SOLUTION.*?### END SOLUTION",
+        r"\1raise NotImplementedError()",
+        BY_ID[name][2].source,
+        flags=re.DOTALL,
+    )
     names = {}
     exec(stub, names)
     with pytest.raises(AssertionError, match="NotImplementedError"):
@@ -149,46 +219,103 @@ def test_refuse_the_student_version(name):
 # Each a wrong answer and a part of what the hidden test says to it.
 WRONG = {
     "write_svd": [
-        ("picture_svd = lambda p: np.linalg.svd(svd.to_matrix(p).astype(float))", "shape"),  # the full one
-        ("picture_svd = lambda p: np.linalg.svd(p.reshape(len(p), -1), full_matrices=False)", "side by side"),  # pixel by pixel
+        (
+            "picture_svd = lambda p: np.linalg.svd(svd.to_matrix(p).astype(float))",
+            "shape",
+        ),  # the full one
+        (
+            "picture_svd = lambda p: np.linalg.svd(p.reshape(len(p), -1), full_matrices=False)",
+            "side by side",
+        ),  # pixel by pixel
         (
             "picture_svd = lambda p: [x[..., ::-1] if x.ndim < 3 else x for x in np.linalg.svd(svd.to_matrix(p), full_matrices=False)]",
             "largest",
         ),
-        ("old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u, s**2, vt", "multiplied"),
-        ("old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u * s, s / s, vt", "finite|largest|orthonormal"),
-        ("old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return -u, -s, vt", "below 0"),
-        ("picture_svd = lambda p: (np.eye(len(p)), np.ones(len(p)), svd.to_matrix(p).astype(float))", "shape|orthonormal"),
-        ("one = picture_svd(np.zeros((16, 24, 3), np.uint8))\npicture_svd = lambda p: one", "multiplied"),  # always the same
+        (
+            "old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u, s**2, vt",
+            "multiplied",
+        ),
+        (
+            "old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u * s, s / s, vt",
+            "finite|largest|orthonormal",
+        ),
+        (
+            "old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return -u, -s, vt",
+            "below 0",
+        ),
+        (
+            "picture_svd = lambda p: (np.eye(len(p)), np.ones(len(p)), svd.to_matrix(p).astype(float))",
+            "shape|orthonormal",
+        ),
+        (
+            "one = picture_svd(np.zeros((16, 24, 3), np.uint8))\npicture_svd = lambda p: one",
+            "multiplied",
+        ),  # always the same
     ],
     "write_mk": [
         ("first_parts = lambda U, s, Vt, k: U * s @ Vt", "expected"),  # all of them
-        ("first_parts = lambda U, s, Vt, k: U[:, :k] @ Vt[:k]", "expected"),  # without the singular values
-        ("first_parts = lambda U, s, Vt, k: U[:, -k:] * s[-k:] @ Vt[-k:]", "expected"),  # the last ones
+        (
+            "first_parts = lambda U, s, Vt, k: U[:, :k] @ Vt[:k]",
+            "expected",
+        ),  # without the singular values
+        (
+            "first_parts = lambda U, s, Vt, k: U[:, -k:] * s[-k:] @ Vt[-k:]",
+            "expected",
+        ),  # the last ones
         ("first_parts = lambda U, s, Vt, k: U[:, : k + 1] * s[: k + 1] @ Vt[: k + 1]", "expected"),
-        ("first_parts = lambda U, s, Vt, k: s[k - 1] * np.outer(U[:, k - 1], Vt[k - 1])", "expected"),  # only the k-th
+        (
+            "first_parts = lambda U, s, Vt, k: s[k - 1] * np.outer(U[:, k - 1], Vt[k - 1])",
+            "expected",
+        ),  # only the k-th
         ("first_parts = lambda U, s, Vt, k: U[:, :k] * s[:k]", "shape"),
     ],
     "storage": [
-        ("storage = lambda h, w, k, n: (3 * h * w, n * k * (h + 3 * w), n * k * (h + 3 * w) < 3 * h * w)", "U, s and Vt"),
-        ("storage = lambda h, w, k, n: (3 * h * w, n * k * (h + w + 1), n * k * (h + w + 1) < 3 * h * w)", "all channels"),
+        (
+            "storage = lambda h, w, k, n: (3 * h * w, n * k * (h + 3 * w), n * k * (h + 3 * w) < 3 * h * w)",
+            "U, s and Vt",
+        ),
+        (
+            "storage = lambda h, w, k, n: (3 * h * w, n * k * (h + w + 1), n * k * (h + w + 1) < 3 * h * w)",
+            "all channels",
+        ),
         ("storage = lambda h, w, k, n: (49152, 32832 * n, n < 2)", "bytes raw"),
-        ("old = storage\nstorage = lambda h, w, k, n: (*old(h, w, k, n)[:2], k < min(h, w))", "compression"),
+        (
+            "old = storage\nstorage = lambda h, w, k, n: (*old(h, w, k, n)[:2], k < min(h, w))",
+            "compression",
+        ),
         ("storage = lambda h, w, k, n: 3 * h * w", "three answers"),
     ],
     "break_even": [
-        ("break_even = lambda h, w, n: 3 * h * w // (n * (h + 3 * w + 1))", "expected 0"),  # equal is not smaller
+        (
+            "break_even = lambda h, w, n: 3 * h * w // (n * (h + 3 * w + 1))",
+            "expected 0",
+        ),  # equal is not smaller
         ("break_even = lambda h, w, n: {4: 23, 2: 47, 1: 95}.get(n, 11)", "expected"),
         ("old = break_even\nbreak_even = lambda h, w, n: max(1, old(h, w, n))", "expected 0"),
         ("break_even = lambda h, w, n: 3 * h * w / (n * (h + 3 * w + 1))", "expected"),
         ("break_even = lambda h, w, n: None", "a number"),
     ],
     "measure_convergence": [
-        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'gain': x - sum(f) / len(f)}", "gain"),  # over the mean
-        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'spread': float(np.std(f))}", "spread"),
-        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': x - f[0] < max(f) - min(f)}", "converged"),
-        ("old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': abs(x - f[0]) <= max(f) - min(f)}", "converged|spread"),
-        ("convergence = lambda f, x: {'mean': 21.0, 'spread': 3.0, 'gain': 2.0, 'converged': True}", "mean"),
+        (
+            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'gain': x - sum(f) / len(f)}",
+            "gain",
+        ),  # over the mean
+        (
+            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'spread': float(np.std(f))}",
+            "spread",
+        ),
+        (
+            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': x - f[0] < max(f) - min(f)}",
+            "converged",
+        ),
+        (
+            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': abs(x - f[0]) <= max(f) - min(f)}",
+            "converged|spread",
+        ),
+        (
+            "convergence = lambda f, x: {'mean': 21.0, 'spread': 3.0, 'gain': 2.0, 'converged': True}",
+            "mean",
+        ),
         ("convergence = lambda f, x: {'mean': sum(f) / len(f)}", "no 'spread'"),
     ],
     "byte_budget": [
@@ -213,8 +340,14 @@ WRONG = {
     ],
     "beat_denoiser": [
         ("my_denoiser = lambda x: x", "2 dB more"),
-        ("from skimage.filters import median\nmy_denoiser = lambda x: np.stack([median(p, np.ones((5, 5, 1))) for p in x])", "2 dB more"),
-        ("from scipy.ndimage import gaussian_filter\nmy_denoiser = lambda x: gaussian_filter(x, (0, 1.4, 1.4, 0))", "2 dB more"),
+        (
+            "from skimage.filters import median\nmy_denoiser = lambda x: np.stack([median(p, np.ones((5, 5, 1))) for p in x])",
+            "2 dB more",
+        ),
+        (
+            "from scipy.ndimage import gaussian_filter\nmy_denoiser = lambda x: gaussian_filter(x, (0, 1.4, 1.4, 0))",
+            "2 dB more",
+        ),
         ("my_denoiser = lambda x: x[:1]", "shape"),
         ("my_denoiser = lambda x: x * np.nan", "finite"),
         (  # the clean picture on board that is most like it
@@ -241,7 +374,9 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name, source, message", [(name, *case) for name, cases in WRONG.items() for case in cases])
+@pytest.mark.parametrize(
+    "name, source, message", [(name, *case) for name, cases in WRONG.items() for case in cases]
+)
 def test_refuse_wrong_answers(names, name, source, message):
     names = dict(names)
     exec(source, names)

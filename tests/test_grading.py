@@ -38,7 +38,13 @@ LIMITS = replace(sandbox.Limits(), cell=10, wall=90, cpu=60, memory=2**30, disk=
 
 def about(name: str, grade: bool, solution: bool, points: int = 0) -> dict:
     points = {"points": points} if grade else {}
-    flags = {"grade": grade, "solution": solution, "locked": not solution, "task": False, "schema_version": 3}
+    flags = {
+        "grade": grade,
+        "solution": solution,
+        "locked": not solution,
+        "task": False,
+        "schema_version": 3,
+    }
     return {"nbgrader": {"grade_id": name, **flags, **points}}
 
 
@@ -55,11 +61,27 @@ def tiny() -> nbformat.NotebookNode:
         new_markdown_cell("# Tiny"),
         new_code_cell("import numpy as np\n\nprint('numbers', 1.5, 2.5)"),
         new_code_cell(
-            "print('tiny.value =', 3 + np.random.rand() / 9, 'dB (n = 1, cars_sample)')", metadata={"tags": ["nbval-ignore-output"]}
+            "print('tiny.value =', 3 + np.random.rand() / 9, 'dB (n = 1, cars_sample)')",
+            metadata={"tags": ["nbval-ignore-output"]},
         ),
-        *exercise("double", "x", "return 2 * x", "assert double(3) == 6, 'double(3): expected 6, twice the number'", 2),
-        *exercise("add_up", "values", "return sum(values)", "assert add_up([1, 2]) == 3, 'add_up([1, 2]): expected 3'", 3),
-        new_markdown_cell("### BEGIN SOLUTION\nBecause.\n### END SOLUTION", metadata=about("why_answer", True, True, 2)),
+        *exercise(
+            "double",
+            "x",
+            "return 2 * x",
+            "assert double(3) == 6, 'double(3): expected 6, twice the number'",
+            2,
+        ),
+        *exercise(
+            "add_up",
+            "values",
+            "return sum(values)",
+            "assert add_up([1, 2]) == 3, 'add_up([1, 2]): expected 3'",
+            3,
+        ),
+        new_markdown_cell(
+            "### BEGIN SOLUTION\nBecause.\n### END SOLUTION",
+            metadata=about("why_answer", True, True, 2),
+        ),
         new_code_cell("print('the end')"),
     ]
     for number, cell in enumerate(cells):
@@ -77,14 +99,20 @@ def hidden_add_up(ask):
 
 
 def course() -> grade.Course:
-    return grade.Course({"tiny": tiny()}, {"double": hidden_double, "add_up": hidden_add_up}, {"tiny.value": [3, 3.2]})
+    return grade.Course(
+        {"tiny": tiny()},
+        {"double": hidden_double, "add_up": hidden_add_up},
+        {"tiny.value": [3, 3.2]},
+    )
 
 
 # ---- Submissions of it; each makes a folder out of the solved, executed notebook ----
 
 
 def cell_of(notebook, name: str):
-    return next(cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") == name)
+    return next(
+        cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade_id") == name
+    )
 
 
 def save(notebook, path: Path) -> None:
@@ -117,13 +145,17 @@ def perfect(notebook, folder):
     (folder / "beetle.svd").write_bytes(file := svd.compress(picture, 8))
     decoded = svd.decompress(file).astype(float)
     psnr = 10 * np.log10(255**2 / ((decoded - picture) ** 2).mean())
-    notebook.cells.append(new_markdown_cell(f"Claim: `beetle.svd` of car_000.png, {len(file):,} bytes, {psnr:.1f} dB"))
+    notebook.cells.append(
+        new_markdown_cell(f"Claim: `beetle.svd` of car_000.png, {len(file):,} bytes, {psnr:.1f} dB")
+    )
     save(notebook, folder / "tiny.ipynb")
 
 
 def typed(notebook, folder):
     for index, (old, new) in ((1, ("2.5", "7.5")), (2, ("3.", "9."))):
-        notebook.cells[index].outputs[0].text = notebook.cells[index].outputs[0].text.replace(old, new)
+        notebook.cells[index].outputs[0].text = (
+            notebook.cells[index].outputs[0].text.replace(old, new)
+        )
     save(notebook, folder / "tiny.ipynb")
 
 
@@ -167,14 +199,23 @@ def renamed(notebook, folder):
 
 def extra(notebook, folder):
     save(notebook, folder / "tiny.ipynb")
-    figure = "import matplotlib.pyplot as plt\n\nplt.plot([1, 2])  # a line of my own\nprint('an idea')"
+    figure = (
+        "import matplotlib.pyplot as plt\n\nplt.plot([1, 2])  # a line of my own\nprint('an idea')"
+    )
     save(
-        new_notebook(cells=[new_markdown_cell("# My idea\n\nfour words of prose"), new_code_cell(figure)]), folder / "ideas" / "mine.ipynb"
+        new_notebook(
+            cells=[new_markdown_cell("# My idea\n\nfour words of prose"), new_code_cell(figure)]
+        ),
+        folder / "ideas" / "mine.ipynb",
     )
 
 
 def damaged(notebook, folder):
-    notebook.cells.append(new_markdown_cell("Claim: mine.aez, 127,337 bytes, 28.1 dB. Claim: lost.aez, 5 bytes, 40 dB."))
+    notebook.cells.append(
+        new_markdown_cell(
+            "Claim: mine.aez, 127,337 bytes, 28.1 dB. Claim: lost.aez, 5 bytes, 40 dB."
+        )
+    )
     notebook.cells.append(new_markdown_cell("Claim: lost.aez, 5 bytes, 40 dB"))
     save(notebook, folder / "tiny.ipynb")
     content = bytearray((ROOT / "notebooks" / "hundred_cars.aez").read_bytes())
@@ -213,15 +254,25 @@ def outside(notebook, folder):
 
 KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 NETWORK = "import urllib.request\n\nurllib.request.urlopen('http://192.0.2.1', timeout=20)"
-BOMB = "import time\n\nhoard = []\nwhile True:\n    hoard.append(np.ones(2**22))\n    time.sleep(0.02)"
+BOMB = (
+    "import time\n\nhoard = []\nwhile True:\n    hoard.append(np.ones(2**22))\n    time.sleep(0.02)"
+)
 STUB = "def add_up(values):\n    raise NotImplementedError('your code is missing here')"
 FULL, NONE = (2, 3), (0, 0)
 
 # name -> how it is made, points of double and add_up, words that the result must say
 MADE = {
     "perfect": (perfect, FULL, ['"failed": []', '"findings": []', "as claimed"]),
-    "half_done": (with_body(add_up=STUB), (2, 0), ["NotImplementedError: your code is missing here"]),
-    "numbers_typed": (typed, FULL, ["the code gives 'numbers 1.5 2.5'", "tiny.value = 9.", "expected 3 to 3.2"]),
+    "half_done": (
+        with_body(add_up=STUB),
+        (2, 0),
+        ["NotImplementedError: your code is missing here"],
+    ),
+    "numbers_typed": (
+        typed,
+        FULL,
+        ["the code gives 'numbers 1.5 2.5'", "tiny.value = 9.", "expected 3 to 3.2"],
+    ),
     "out_of_order": (disordered, FULL, ["after the cell with number 40"]),
     "outputs_stripped": (stripped, FULL, ["no output was handed in"]),
     "endless_loop": (with_cell("while True:\n    pass", at=4), FULL, ["stopped after 10 seconds"]),
@@ -230,17 +281,41 @@ MADE = {
     "asks_for_input": (with_cell("name = input('who? ')"), FULL, ["StdinNotImplementedError"]),
     "network_call": (with_cell(NETWORK), FULL, ["Network is unreachable"]),
     "outside_its_folder": (outside, FULL, ['"failed": []']),
-    "own_tests": (own_tests, (0, 3), ["double(3): expected 6", '"restored": ["add_up_test", "double_test"]']),
+    "own_tests": (
+        own_tests,
+        (0, 3),
+        ["double(3): expected 6", '"restored": ["add_up_test", "double_test"]'],
+    ),
     "copied_ids": (copied, (0, 3), ["2 cells are named double"]),
     "truncated_json": (truncated, NONE, ["tiny.ipynb is no readable notebook"]),
     "missing_notebook": (nothing, NONE, ["tiny.ipynb was not handed in", "talk.md: 2 slides"]),
     "renamed_notebook": (renamed, FULL, ["handed in as my homework (final).ipynb"]),
-    "extra_notebook": (extra, FULL, ["ideas/mine.ipynb", "an extra notebook", '"words in comments": 9', "# My idea"[2:]]),
-    "much_output": (with_cell("for _ in range(100):\n    print('x' * 10**6)"), FULL, ["bytes of output"]),
+    "extra_notebook": (
+        extra,
+        FULL,
+        ["ideas/mine.ipynb", "an extra notebook", '"words in comments": 9', "# My idea"[2:]],
+    ),
+    "much_output": (
+        with_cell("for _ in range(100):\n    print('x' * 10**6)"),
+        FULL,
+        ["bytes of output"],
+    ),
     "größe_№7_大": (renamed, FULL, ['"failed": []']),
-    "damaged_aez": (damaged, FULL, ["cannot be decoded: CorruptFileError", "claimed, but not handed in"]),
-    "only_what_is_tested": (with_body(double="def double(x):\n    return 6"), (0, 3), ["hidden test"]),
-    "empty_notebook": (lambda _, folder: save(new_notebook(), folder / "tiny.ipynb"), NONE, ["tiny.ipynb is empty"]),
+    "damaged_aez": (
+        damaged,
+        FULL,
+        ["cannot be decoded: CorruptFileError", "claimed, but not handed in"],
+    ),
+    "only_what_is_tested": (
+        with_body(double="def double(x):\n    return 6"),
+        (0, 3),
+        ["hidden test"],
+    ),
+    "empty_notebook": (
+        lambda _, folder: save(new_notebook(), folder / "tiny.ipynb"),
+        NONE,
+        ["tiny.ipynb is empty"],
+    ),
 }
 
 
@@ -248,7 +323,9 @@ MADE = {
 def executed():
     notebook = tiny()
     for cell in notebook.cells:
-        cell.source = cell.source.replace("### BEGIN SOLUTION\n", "").replace("\n### END SOLUTION", "")
+        cell.source = cell.source.replace("### BEGIN SOLUTION\n", "").replace(
+            "\n### END SOLUTION", ""
+        )
     return NotebookClient(notebook, kernel_name="python3").execute()
 
 
@@ -273,7 +350,9 @@ def graded(made, tmp_path_factory):
 @pytest.mark.parametrize("name", MADE)
 def test_made_submissions_get_what_they_deserve(graded, name):
     (table, out), (_, points, words) = graded, MADE[name]
-    said = json.dumps(json.loads((out / "results" / f"{name}.json").read_text("utf-8")), ensure_ascii=False)
+    said = json.dumps(
+        json.loads((out / "results" / f"{name}.json").read_text("utf-8")), ensure_ascii=False
+    )
     assert (int(table[name]["double"]), int(table[name]["add_up"])) == points
     assert [word for word in words if word not in said] == []
     assert name in (out / f"{name}.html").read_text("utf-8")
@@ -290,7 +369,15 @@ def test_nothing_happened_outside(graded, made):
 def test_counts_of_the_table(graded):
     table, _ = graded
     assert {
-        k: table["perfect"][k] for k in ("automatic", "failed_cells", "not_reproduced", "out_of_order", "stripped", "files_as_claimed")
+        k: table["perfect"][k]
+        for k in (
+            "automatic",
+            "failed_cells",
+            "not_reproduced",
+            "out_of_order",
+            "stripped",
+            "files_as_claimed",
+        )
     } == {
         "automatic": "5",
         "failed_cells": "0",
@@ -299,7 +386,11 @@ def test_counts_of_the_table(graded):
         "stripped": "0",
         "files_as_claimed": "1 of 1",
     }
-    assert (table["numbers_typed"]["not_reproduced"], table["out_of_order"]["out_of_order"], table["outputs_stripped"]["stripped"]) == (
+    assert (
+        table["numbers_typed"]["not_reproduced"],
+        table["out_of_order"]["out_of_order"],
+        table["outputs_stripped"]["stripped"],
+    ) == (
         "2",
         "1",
         "3",
@@ -310,7 +401,11 @@ def test_counts_of_the_table(graded):
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @walls
@@ -329,11 +424,22 @@ def test_killed_in_the_middle_nothing_is_graded_twice_or_lost(made, graded, tmp_
     kept = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
     assert 1 <= len(kept) < len(names)
     assert not (tmp_path / "out" / "grades.csv").exists()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True).stdout
-    assert {path.name: path.stat().st_mtime_ns for path in results.glob("*.json") if path.name in kept} == kept
-    assert (again.count(": as before,"), again.count(": graded,")) == (len(kept), len(names) - len(kept))
+    again = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=True
+    ).stdout
+    assert {
+        path.name: path.stat().st_mtime_ns for path in results.glob("*.json") if path.name in kept
+    } == kept
+    assert (again.count(": as before,"), again.count(": graded,")) == (
+        len(kept),
+        len(names) - len(kept),
+    )
     table = (tmp_path / "out" / "grades.csv").read_text("utf-8").splitlines()
-    assert table[1:] == [line for line in (graded[1] / "grades.csv").read_text("utf-8").splitlines() if line.split(",")[0] in names]
+    assert table[1:] == [
+        line
+        for line in (graded[1] / "grades.csv").read_text("utf-8").splitlines()
+        if line.split(",")[0] in names
+    ]
 
 
 @walls
@@ -350,11 +456,22 @@ def test_what_changed_is_graded_again_and_points_are_kept(made, tmp_path, capsys
     form = tmp_path / "in" / "somebody.points.toml"
     assert 'why_answer = ""  # of 2' in form.read_text()
     assert run()["total"] == 2 and (tmp_path / "out" / "grades.csv").read_bytes() == before
-    form.write_text(form.read_text().replace('why_answer = ""', "why_answer = 1.5").replace('talk = ""', "talk = 4"))
+    form.write_text(
+        form.read_text()
+        .replace('why_answer = ""', "why_answer = 1.5")
+        .replace('talk = ""', "talk = 4")
+    )
     written = form.read_bytes()
     line = run()
-    assert (line["answers"], line["talk"], line["documentation"], line["total"]) == (1.5, 4, "", 7.5)
-    assert form.read_bytes() == written and ">7.5<" in (tmp_path / "out" / "somebody.html").read_text("utf-8")
+    assert (line["answers"], line["talk"], line["documentation"], line["total"]) == (
+        1.5,
+        4,
+        "",
+        7.5,
+    )
+    assert form.read_bytes() == written and ">7.5<" in (
+        tmp_path / "out" / "somebody.html"
+    ).read_text("utf-8")
     assert capsys.readouterr().out.count(": graded,") == 1
     form.write_text("talk = seven")
     assert "mend it" in run()["notes"]
@@ -396,32 +513,55 @@ for path in glob.glob(f"/proc/{os.getppid()}/fd/*"):
     ids=["fork bomb", "slow memory bomb", "driver killed", "driver spoken for"],
 )
 def test_who_attacks_the_sandbox_loses_it(tmp_path, source, reason):
-    with pytest.raises(sandbox.Died, match=reason), sandbox.Sandbox(tmp_path, replace(LIMITS, cell=30, memory=2**28)) as box:
-        for _ in zip(range(3), box.replies("run", cells=[[1, source], [2, "1"]], within=".", seconds=30, cap=1000), strict=False):
+    with (
+        pytest.raises(sandbox.Died, match=reason),
+        sandbox.Sandbox(tmp_path, replace(LIMITS, cell=30, memory=2**28)) as box,
+    ):
+        for _ in zip(
+            range(3),
+            box.replies("run", cells=[[1, source], [2, "1"]], within=".", seconds=30, cap=1000),
+            strict=False,
+        ):
             pass
 
 
 @walls
 def test_files_and_stubborn_loops_meet_their_limits(tmp_path):
     cells = [
-        f"for i in range(100):\n    open(f'{place}/{{i}}', 'wb').write(bytes(10**7))" for place in ("/tmp", "/dev/shm", ".", "/course")
+        f"for i in range(100):\n    open(f'{place}/{{i}}', 'wb').write(bytes(10**7))"
+        for place in ("/tmp", "/dev/shm", ".", "/course")
     ]
     stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
     with sandbox.Sandbox(tmp_path, LIMITS) as box:
-        replies = box.replies("run", cells=list(enumerate([*cells, stubborn])), within=".", seconds=2, cap=1000)
+        replies = box.replies(
+            "run", cells=list(enumerate([*cells, stubborn])), within=".", seconds=2, cap=1000
+        )
         said = [reply for reply, _ in zip(replies, range(5), strict=False)]
-    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said[:4]] == [(True, False)] * 3 + [(False, True)]
+    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said[:4]] == [
+        (True, False)
+    ] * 3 + [(False, True)]
     assert said[4]["state"] == "stuck"
 
 
-@pytest.mark.parametrize("forged", [{"array": "AAAA", "dtype": "S3", "shape": [1]}, {"array": "AAAA", "dtype": "<f8", "shape": [9]}, {}])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"array": "AAAA", "dtype": "S3", "shape": [1]},
+        {"array": "AAAA", "dtype": "<f8", "shape": [9]},
+        {},
+    ],
+)
 def test_forged_values_are_refused(forged):
     with pytest.raises((ValueError, TypeError, KeyError)):
         driver.decode(forged)
 
 
 def test_values_come_back_as_they_went():
-    value = {"a": [1, 2.5, "x", None, True, b"\0"], "b": np.arange(6, dtype=np.int16).reshape(2, 3), "c": np.float32(0.5)}
+    value = {
+        "a": [1, 2.5, "x", None, True, b"\0"],
+        "b": np.arange(6, dtype=np.int16).reshape(2, 3),
+        "c": np.float32(0.5),
+    }
     back = driver.decode(json.loads(json.dumps(driver.encode(value))))
     assert back["a"] == value["a"] and back["c"] == 0.5 and back["b"].dtype == np.int16
     np.testing.assert_array_equal(back["b"], value["b"])
@@ -468,7 +608,12 @@ def test_hostile_text_costs_no_time():
     started = time.monotonic()
     for text in ("claim" + ":" * 10**6, "claim: " + "a" * 10**6, "claim" + " " * 10**6):
         compare.claims([new_markdown_cell(text)])
-        compare.differences({"text": text, "images": [], "error": None}, {"text": "1", "images": [], "error": None}, {}, False)
+        compare.differences(
+            {"text": text, "images": [], "error": None},
+            {"text": "1", "images": [], "error": None},
+            {},
+            False,
+        )
     assert time.monotonic() < started + 5
 
 
@@ -492,11 +637,22 @@ def test_the_assignment_repeats_and_holds_no_solution(tmp_path):
     assignment.build(tmp_path / "b")
     files = tree(tmp_path / "a")
     assert files == tree(tmp_path / "b")
-    assert {"README.md", "Makefile", "pyproject.toml", "requirements.lock", "src/autoencoders/svd.py", "cars_sample/car_099.png"} <= set(
-        files
-    )
-    assert not [name for name in files if "hidden" in name or "test" in name or name.startswith(("grading", "slides"))]
-    solved = [nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert {
+        "README.md",
+        "Makefile",
+        "pyproject.toml",
+        "requirements.lock",
+        "src/autoencoders/svd.py",
+        "cars_sample/car_099.png",
+    } <= set(files)
+    assert not [
+        name
+        for name in files
+        if "hidden" in name or "test" in name or name.startswith(("grading", "slides"))
+    ]
+    solved = [
+        nbformat.read(path, as_version=4) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+    ]
     text = "".join(content.decode() for name, content in files.items() if name.endswith(".ipynb"))
     lines = {
         line.strip()
@@ -508,7 +664,9 @@ def test_the_assignment_repeats_and_holds_no_solution(tmp_path):
     }
     assert len(lines) > 10 and [line for line in lines if json.dumps(line)[1:-1] in text] == []
     assert "BEGIN SOLUTION" not in text and "your code is missing here" in text
-    for name, notebook in ((name, json.loads(content)) for name, content in files.items() if name.endswith(".ipynb")):
+    for name, notebook in (
+        (name, json.loads(content)) for name, content in files.items() if name.endswith(".ipynb")
+    ):
         assert [cell["outputs"] for cell in notebook["cells"] if cell.get("outputs")] == [], name
 
 
@@ -520,9 +678,14 @@ def test_notebook_01_solved_gets_everything_and_untouched_nothing(tmp_path):
     solved, untouched = grade.grade_all(tmp_path / "in", tmp_path / "out", grade.Grader(real))
     full = {name: points for name, (_, points) in real.exercises.items()}
     assert {name: solved[name] for name in full} == full and len(full) >= 3
-    assert [solved[name] for name in ("failed_cells", "not_reproduced", "out_of_order", "stripped", "notes")] == [0, 0, 0, 0, ""]
+    assert [
+        solved[name]
+        for name in ("failed_cells", "not_reproduced", "out_of_order", "stripped", "notes")
+    ] == [0, 0, 0, 0, ""]
     assert {name: untouched[name] for name in full} == dict.fromkeys(full, 0)
-    said = json.loads((tmp_path / "out" / "results" / "untouched.json").read_text("utf-8"))["exercises"]
+    said = json.loads((tmp_path / "out" / "results" / "untouched.json").read_text("utf-8"))[
+        "exercises"
+    ]
     assert all("nothing was written" in said[name]["why"] for name in full)
 
 
@@ -531,18 +694,27 @@ def test_the_walls_stand_where_python_lies_in_tmp(tmp_path):
     """As after a clone into /tmp, which inside is another one."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        path = os.pathsep.join([str(sandbox.HERE), *(entry for entry in sys.path if entry.endswith("site-packages"))])
+        path = os.pathsep.join(
+            [str(sandbox.HERE), *(entry for entry in sys.path if entry.endswith("site-packages"))]
+        )
         call = [f"{folder}/bin/python", "-c", "import sandbox; print(repr(sandbox.missing()))"]
-        said = subprocess.run(call, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        said = subprocess.run(
+            call, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+        )
     assert said.stdout.strip() == "''", said.stdout + said.stderr
 
 
-def test_a_sandbox_that_does_not_start_is_no_fault_of_the_student(tmp_path, monkeypatch, executed, capsys):
+def test_a_sandbox_that_does_not_start_is_no_fault_of_the_student(
+    tmp_path, monkeypatch, executed, capsys
+):
     monkeypatch.setattr(sandbox, "_walls", lambda *_: [sys.executable, "-c", ""])
     perfect(deepcopy(executed), tmp_path / "in" / "somebody")
     (row,) = grade.grade_all(tmp_path / "in", tmp_path / "out", grade.Grader(course(), LIMITS))
     assert "the grader failed: RuntimeError: the sandbox does not start: it ended" in row["notes"]
-    assert "FAILED" in capsys.readouterr().out and not (tmp_path / "out" / "results" / "somebody.json").exists()
+    assert (
+        "FAILED" in capsys.readouterr().out
+        and not (tmp_path / "out" / "results" / "somebody.json").exists()
+    )
     monkeypatch.setattr(grade, "missing", lambda: "")
     monkeypatch.setattr(grade.Course, "of_repository", lambda only: course())
     assert grade.main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1

@@ -19,16 +19,22 @@ def test_psnr_of_bytes_is_that_of_tensors(pictures):
     expected = metrics.psnr(data.to_float(pictures), data.to_float(other))
     np.testing.assert_allclose(metrics.psnr(pictures, other), expected, rtol=1e-5)
     one_off = np.minimum(pictures, 254) + np.uint8(1)
-    np.testing.assert_allclose(metrics.psnr(np.minimum(pictures, 254), one_off), 20 * math.log10(255))
+    np.testing.assert_allclose(
+        metrics.psnr(np.minimum(pictures, 254), one_off), 20 * math.log10(255)
+    )
 
 
 def test_ssim_is_one_for_equal_pictures_and_falls_with_noise(pictures):
     np.testing.assert_allclose(metrics.ssim(pictures, pictures), 1)
     noise = np.random.default_rng(0).normal(size=pictures.shape)
-    levels = [metrics.ssim(pictures / 255.0, pictures / 255.0 + sigma * noise).mean() for sigma in (0.01, 0.05, 0.2)]
+    levels = [
+        metrics.ssim(pictures / 255.0, pictures / 255.0 + sigma * noise).mean()
+        for sigma in (0.01, 0.05, 0.2)
+    ]
     assert 1 > levels[0] > levels[1] > levels[2] > 0
     np.testing.assert_allclose(
-        metrics.ssim(data.to_float(pictures), data.to_float(pictures[::-1].copy())), metrics.ssim(pictures, pictures[::-1])
+        metrics.ssim(data.to_float(pictures), data.to_float(pictures[::-1].copy())),
+        metrics.ssim(pictures, pictures[::-1]),
     )
 
 
@@ -42,11 +48,19 @@ def test_ssim_sees_what_mse_does_not(pictures):
 
 
 @pytest.mark.parametrize(
-    "a,b", [((1, 3, 16, 16), (2, 3, 16, 16)), ((3, 16, 16), (3, 16, 16)), ((1, 5, 16, 16), (1, 5, 16, 16)), ((0, 3, 8, 8),) * 2]
+    "a,b",
+    [
+        ((1, 3, 16, 16), (2, 3, 16, 16)),
+        ((3, 16, 16), (3, 16, 16)),
+        ((1, 5, 16, 16), (1, 5, 16, 16)),
+        ((0, 3, 8, 8),) * 2,
+    ],
 )
 def test_shapes_that_do_not_fit(a, b):
     for metric in (metrics.psnr, metrics.ssim):
-        with pytest.raises(ValueError, match=r"shapes .*: expected two equal ones, tensors \(N, 3, H, W\)"):
+        with pytest.raises(
+            ValueError, match=r"shapes .*: expected two equal ones, tensors \(N, 3, H, W\)"
+        ):
             metric(torch.zeros(a), torch.zeros(b))
 
 
@@ -59,14 +73,20 @@ def test_rates_by_hand():
 @pytest.mark.parametrize("factor", [0.5, 0.8, 2.0])
 def test_bd_rate_of_a_curve_that_is_a_constant_factor_away(factor):
     rate, quality = np.array([100, 200, 400, 900]), np.array([25, 28, 31, 35.0])
-    assert metrics.bd_rate(factor * rate, quality, rate, quality) == pytest.approx(100 * (factor - 1))
-    assert metrics.bd_rate(factor * rate[::-1], quality[::-1], rate, quality) == pytest.approx(100 * (factor - 1))
+    assert metrics.bd_rate(factor * rate, quality, rate, quality) == pytest.approx(
+        100 * (factor - 1)
+    )
+    assert metrics.bd_rate(factor * rate[::-1], quality[::-1], rate, quality) == pytest.approx(
+        100 * (factor - 1)
+    )
 
 
 def test_bd_rate_of_straight_lines_over_their_common_range():
     """ln(rate) = q / 10 against q / 10 + (q - 20) / 20 on [25, 35]: the mean difference is (30 - 20) / 20."""
     q, p = np.linspace(20, 35, 6), np.linspace(25, 40, 6)
-    assert metrics.bd_rate(np.exp(q / 10 + (q - 20) / 20), q, np.exp(p / 10), p) == pytest.approx(100 * math.expm1(0.5))
+    assert metrics.bd_rate(np.exp(q / 10 + (q - 20) / 20), q, np.exp(p / 10), p) == pytest.approx(
+        100 * math.expm1(0.5)
+    )
 
 
 def test_bd_rate_errors():
@@ -78,7 +98,9 @@ def test_bd_rate_errors():
         metrics.bd_rate(*good, [1, 2], [40, 43])
 
 
-@pytest.mark.parametrize("codec,low,high", [("JPEG", 20, 90), ("WebP", 20, 90), ("AVIF", 20, 90), ("JPEG 2000", 25, 40)])
+@pytest.mark.parametrize(
+    "codec,low,high", [("JPEG", 20, 90), ("WebP", 20, 90), ("AVIF", 20, 90), ("JPEG 2000", 25, 40)]
+)
 def test_lossy_codecs_give_real_files(pictures, codec, low, high):
     worse, better = (metrics.pillow(pictures[0], codec, quality) for quality in (low, high))
     assert len(worse[0]) < len(better[0]) < pictures[0].size
@@ -94,7 +116,9 @@ def test_png_loses_nothing(pictures):
 
 @pytest.mark.parametrize("codec,quality", [("BPG", 50), ("PNG", 50), ("JPEG", None)])
 def test_codec_errors(pictures, codec, quality):
-    with pytest.raises(ValueError, match=f"codec='{codec}', quality={quality}: expected one of PNG, JPEG"):
+    with pytest.raises(
+        ValueError, match=f"codec='{codec}', quality={quality}: expected one of PNG, JPEG"
+    ):
         metrics.pillow(pictures[0], codec, quality)
 
 
@@ -103,7 +127,9 @@ def test_wilson_is_the_root_of_its_equation():
     for right, n in ((350, 360), (0, 20), (20, 20), (5, 10)):
         for p in metrics.wilson(right, n):
             assert 0 <= p <= 1
-            np.testing.assert_allclose((right / n - p) ** 2, 1.959964**2 * p * (1 - p) / n, atol=1e-12)
+            np.testing.assert_allclose(
+                (right / n - p) ** 2, 1.959964**2 * p * (1 - p) / n, atol=1e-12
+            )
     low, high = metrics.wilson(350, 360)
     assert low < 350 / 360 < high
     wide, narrow = metrics.wilson(35, 36), metrics.wilson(3500, 3600)
@@ -111,7 +137,9 @@ def test_wilson_is_the_root_of_its_equation():
 
 
 def test_wilson_errors():
-    with pytest.raises(ValueError, match="right=5, n=4: expected a number of right answers from 0 to n"):
+    with pytest.raises(
+        ValueError, match="right=5, n=4: expected a number of right answers from 0 to n"
+    ):
         metrics.wilson(5, 4)
     with pytest.raises(ValueError, match="n=0"):
         metrics.wilson(0, 0)

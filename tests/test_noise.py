@@ -59,8 +59,14 @@ def test_colours_of_a_pixel_go_together():
 @pytest.mark.parametrize(
     "pictures,message",
     [
-        (torch.rand(28, 28), r"pictures=\(28, 28\), torch.float32: expected a float tensor \(N, C, H, W\); add \[None\]"),
-        (torch.zeros(1, 1, 4, 4, dtype=torch.uint8), "torch.uint8: expected a float tensor .*divide bytes by 255"),
+        (
+            torch.rand(28, 28),
+            r"pictures=\(28, 28\), torch.float32: expected a float tensor \(N, C, H, W\); add \[None\]",
+        ),
+        (
+            torch.zeros(1, 1, 4, 4, dtype=torch.uint8),
+            "torch.uint8: expected a float tensor .*divide bytes by 255",
+        ),
         ([[0.5]], "pictures=list: expected a float tensor"),
         (torch.full((1, 1, 4, 4), 200.0), r"pictures from 200 to 200: expected values in \[0, 1\]"),
         (torch.full((1, 1, 4, 4), -0.5), "pictures from -0.5 to -0.5: expected"),
@@ -72,9 +78,12 @@ def test_bad_pictures(pictures, message):
         noise.add(pictures)
 
 
-@pytest.mark.parametrize("kind,amount", [("pink", 0.5), ("uniform", -0.1), ("gaussian", float("nan")), ("blocks", 1.5)])
+@pytest.mark.parametrize(
+    "kind,amount", [("pink", 0.5), ("uniform", -0.1), ("gaussian", float("nan")), ("blocks", 1.5)]
+)
 def test_bad_noise(kind, amount):
     with pytest.raises(
-        ValueError, match=f"kind='{kind}', amount={amount}: expected one of uniform, gaussian, salt_and_pepper, blocks, and"
+        ValueError,
+        match=f"kind='{kind}', amount={amount}: expected one of uniform, gaussian, salt_and_pepper, blocks, and",
     ):
         noise.add(torch.rand(1, 1, 4, 4), kind, amount)

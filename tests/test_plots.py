@@ -33,7 +33,13 @@ def test_before_after_magnifies_the_error_around_grey(pictures):
 
 
 def test_convergence_draws_both_curves_in_one_colour():
-    history = {"epoch": [1, 2, 3], "train_loss": [3.0, 2, 1], "valid_loss": [4.0, 3, 2], "lr": [1, 1, 1], "seconds": 1.0}
+    history = {
+        "epoch": [1, 2, 3],
+        "train_loss": [3.0, 2, 1],
+        "valid_loss": [4.0, 3, 2],
+        "lr": [1, 1, 1],
+        "seconds": 1.0,
+    }
     ax = plots.convergence(history, label="dense")
     assert [line.get_label() for line in ax.lines] == ["dense, train", "dense, valid"]
     assert ax.lines[0].get_color() == ax.lines[1].get_color() and ax.get_yscale() == "log"
@@ -43,9 +49,15 @@ def test_convergence_draws_both_curves_in_one_colour():
 
 
 def test_rate_distortion_tells_curves_apart_without_colour():
-    curves = {name: ([500, 1000, 2000], [20 + i, 25 + i, 30 + i]) for i, name in enumerate("abcdefgh")}
+    curves = {
+        name: ([500, 1000, 2000], [20 + i, 25 + i, 30 + i]) for i, name in enumerate("abcdefgh")
+    }
     ax = plots.rate_distortion(curves)
-    assert ax.get_xscale() == "log" and ax.get_xlabel() == "bytes per picture" and ax.get_ylabel() == "PSNR [dB]"
+    assert (
+        ax.get_xscale() == "log"
+        and ax.get_xlabel() == "bytes per picture"
+        and ax.get_ylabel() == "PSNR [dB]"
+    )
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines}
     assert len(looks) == 8 and len({marker for _, marker, _ in looks}) == 7
     ax.figure.canvas.draw()
@@ -57,19 +69,26 @@ def test_style_is_for_a_projector():
     assert plt.rcParams["font.size"] >= 17 and plt.rcParams["svg.hashsalt"]
 
 
-@pytest.mark.parametrize("bad", [torch.rand(3, 8, 8), torch.rand(1, 4, 8, 8), np.zeros((8, 8, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [torch.rand(3, 8, 8), torch.rand(1, 4, 8, 8), np.zeros((8, 8, 3), np.uint8)]
+)
 def test_a_single_picture_is_no_batch(bad):
     with pytest.raises(ValueError, match=r"expected tensors \(N, .*add \[None\] for a single one"):
         plots.grid(bad)
 
 
 def test_before_and_after_must_match(pictures):
-    with pytest.raises(ValueError, match=r"shapes \(2, 64, 64, 3\) and \(3, 64, 64, 3\): expected as many pictures"):
+    with pytest.raises(
+        ValueError, match=r"shapes \(2, 64, 64, 3\) and \(3, 64, 64, 3\): expected as many pictures"
+    ):
         plots.before_after(pictures[:2], pictures[:3])
 
 
 def test_rows_have_a_name_and_their_titles(pictures):
-    axes = plots.rows({"clean": pictures[:2], "noisy": data.to_float(pictures[2:4])}, {"noisy": ["20 dB", "21 dB"]})
+    axes = plots.rows(
+        {"clean": pictures[:2], "noisy": data.to_float(pictures[2:4])},
+        {"noisy": ["20 dB", "21 dB"]},
+    )
     assert axes.shape == (2, 2) and [axis.get_ylabel() for axis in axes[:, 0]] == ["clean", "noisy"]
     assert [axis.get_title() for axis in axes.flat] == ["", "", "20 dB", "21 dB"]
     np.testing.assert_allclose(axes[1, 1].images[0].get_array(), pictures[3] / 255.0, atol=1e-6)
@@ -79,5 +98,7 @@ def test_rows_have_a_name_and_their_titles(pictures):
 
 def test_titles_fit_over_their_picture(pictures):
     axes = plots.grid(pictures[:2], ["k = 1", "a title much too long for it"], side=1.3)
-    widths = [axis.title.get_window_extent().width / axis.get_window_extent().width for axis in axes.flat]
+    widths = [
+        axis.title.get_window_extent().width / axis.get_window_extent().width for axis in axes.flat
+    ]
     assert max(widths) < 1.1 and axes.flat[0].title.get_fontsize() == plt.rcParams["font.size"]

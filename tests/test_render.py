@@ -40,8 +40,13 @@ def test_shells_are_closed_and_of_a_cars_volume(generator_modules, seed):
     design = body.draw_design(seed, list(body.DESIGNS)[seed])
     lower = body.LowerBody(design)
     house = body.Greenhouse(design, lower, seed)
-    for part, (columns, rows), (least, most) in ((lower, (150, 36), (4, 12)), (house, (110, 24), (0.7, 7))):
-        vertices, faces, uv = body.shell(part.surface(columns, rows), part.cap, design.length, lower.half)
+    for part, (columns, rows), (least, most) in (
+        (lower, (150, 36), (4, 12)),
+        (house, (110, 24), (0.7, 7)),
+    ):
+        vertices, faces, uv = body.shell(
+            part.surface(columns, rows), part.cap, design.length, lower.half
+        )
         assert shapes.directed_edges_once(faces)
         assert least < volume(vertices, faces) < most
         assert [len(f) for f in faces] == [len(u) for u in uv]
@@ -72,7 +77,9 @@ def test_signed_distances(generator_modules):
     _, shapes = generator_modules
     x, y = np.array([0.0, 3.0, 1.5, 0.0]), np.array([0.0, 0.0, 0.0, -4.0])
     np.testing.assert_allclose(shapes.sd_box(x, y, 0, 0, 2, 1), [-1, 1, -0.5, 3])
-    np.testing.assert_allclose(shapes.sd_polygon(x, y, [(-2, -1), (2, -1), (2, 1), (-2, 1)]), [-1, 1, -0.5, 3])
+    np.testing.assert_allclose(
+        shapes.sd_polygon(x, y, [(-2, -1), (2, -1), (2, 1), (-2, 1)]), [-1, 1, -0.5, 3]
+    )
 
 
 def test_each_element_has_a_seed_of_its_own(generator_modules):
@@ -83,10 +90,18 @@ def test_each_element_has_a_seed_of_its_own(generator_modules):
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, str(RENDER), *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        [sys.executable, str(RENDER), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [(["--count", "0"], "'0'"), (["--first-seed", "-1"], "expected"), ([], "--out")])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--count", "0"], "'0'"), (["--first-seed", "-1"], "expected"), ([], "--out")],
+)
 def test_bad_options(arguments, expected):
     result = run(*arguments)
     assert result.returncode == 2 and expected in result.stderr
@@ -96,7 +111,11 @@ def test_bad_options(arguments, expected):
 def test_missing_bpy_is_explained(tmp_path):
     result = run("--count", 1, "--out", tmp_path)
     assert result.returncode == 1
-    assert "bpy" in result.stderr and "Python 3.11" in result.stderr and "requirements.txt" in result.stderr
+    assert (
+        "bpy" in result.stderr
+        and "Python 3.11" in result.stderr
+        and "requirements.txt" in result.stderr
+    )
     assert "Traceback" not in result.stderr
 
 
@@ -114,7 +133,8 @@ def test_a_batch_goes_on_where_it_was_killed(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run("--count", 3, "--size", 32, "--out", whole).returncode == 0
     process = subprocess.Popen(
-        [sys.executable, str(RENDER), "--count", "3", "--size", "32", "--out", str(killed)], stderr=subprocess.DEVNULL
+        [sys.executable, str(RENDER), "--count", "3", "--size", "32", "--out", str(killed)],
+        stderr=subprocess.DEVNULL,
     )
     while not (killed / "car_000.png").exists():
         assert process.poll() is None
@@ -124,7 +144,9 @@ def test_a_batch_goes_on_where_it_was_killed(tmp_path):
     before = (killed / "car_000.png").stat().st_mtime_ns
     assert run("--count", 3, "--size", 32, "--out", killed).returncode == 0
     assert (killed / "car_000.png").stat().st_mtime_ns == before
-    assert {p.name: p.read_bytes() for p in killed.iterdir()} == {p.name: p.read_bytes() for p in whole.iterdir()}
+    assert {p.name: p.read_bytes() for p in killed.iterdir()} == {
+        p.name: p.read_bytes() for p in whole.iterdir()
+    }
 
 
 @needs_bpy

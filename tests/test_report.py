@@ -14,13 +14,30 @@ def test_record_prints_and_keeps(capsys):
     report.record("archive.bytes", 131_328, unit="bytes")
     assert capsys.readouterr().out == "archive.bytes = 131,328 bytes (cars_sample)\n"
     assert report.load() == {
-        "svd.psnr_rank16": {"value": 25.6612, "unit": "dB", "split": "unseen", "n": 20, "data": "cars_sample"},
-        "archive.bytes": {"value": 131_328, "unit": "bytes", "split": "", "n": None, "data": "cars_sample"},
+        "svd.psnr_rank16": {
+            "value": 25.6612,
+            "unit": "dB",
+            "split": "unseen",
+            "n": 20,
+            "data": "cars_sample",
+        },
+        "archive.bytes": {
+            "value": 131_328,
+            "unit": "bytes",
+            "split": "",
+            "n": None,
+            "data": "cars_sample",
+        },
     }
 
 
 def test_results_are_sorted_and_replaced():
-    for name, value in (("b.x", 1), ("a.y", np.float32(0.1)), ("a.x", torch.tensor(2.5)), ("b.x", 3)):
+    for name, value in (
+        ("b.x", 1),
+        ("a.y", np.float32(0.1)),
+        ("a.x", torch.tensor(2.5)),
+        ("b.x", 3),
+    ):
         report.record(name, value)
     text = (report.folder() / "results.json").read_text()
     assert list(json.loads(text)) == ["a.x", "a.y", "b.x"]

@@ -61,13 +61,23 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        self.addresses += [attributes[a] for a in ("src", "href", "srcset", "action", "data", "poster", "xlink:href") if attributes.get(a)]
+        self.addresses += [
+            attributes[a]
+            for a in ("src", "href", "srcset", "action", "data", "poster", "xlink:href")
+            if attributes.get(a)
+        ]
         if tag == "section":
             self.slides.append({"title": "", "text": "", "notes": "", "pictures": []})
         if tag == "img":
             self.slides[-1]["pictures"].append((attributes["src"], attributes.get("alt", "")))
         elif tag not in VOID:
-            self.inside.append("notes" if attributes.get("class") == "notes" else "title" if tag in ("h1", "h2") else tag)
+            self.inside.append(
+                "notes"
+                if attributes.get("class") == "notes"
+                else "title"
+                if tag in ("h1", "h2")
+                else tag
+            )
 
     def handle_endtag(self, tag):
         if tag not in VOID:
@@ -75,7 +85,9 @@ class Page(HTMLParser):
 
     def handle_data(self, text):
         if self.slides and not {"script", "style"} & set(self.inside):
-            self.slides[-1]["notes" if "notes" in self.inside else "title" if "title" in self.inside else "text"] += text
+            self.slides[-1][
+                "notes" if "notes" in self.inside else "title" if "title" in self.inside else "text"
+            ] += text
 
 
 def words(text: str) -> str:
@@ -85,7 +97,11 @@ def words(text: str) -> str:
 
 def decks(folder: Path, text: str = DECK, results: Path = ROOT / "slides", real: bool = False):
     slides = build.build(text, results, folder, real)
-    return slides, Presentation(str(folder / "deck.pptx")), Page((folder / "deck.html").read_text("utf-8"))
+    return (
+        slides,
+        Presentation(str(folder / "deck.pptx")),
+        Page((folder / "deck.html").read_text("utf-8")),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +117,10 @@ def small(tmp_path):
 
     def run(text: str = SMALL, value=1.25, source: str = "cars_sample", real: bool = False):
         (tmp_path / "results.json").write_text(
-            json.dumps({"a.x": {"value": value, "unit": "dB", "split": "unseen", "n": 20, "data": source}}), "utf-8"
+            json.dumps(
+                {"a.x": {"value": value, "unit": "dB", "split": "unseen", "n": 20, "data": source}}
+            ),
+            "utf-8",
         )
         return decks(tmp_path / "out", text, tmp_path, real)
 
@@ -114,7 +133,10 @@ def test_number_of_slides_and_titles(talk):
     titles = [words(slide.title) for slide in slides]
     assert [words(slide.shapes.title.text_frame.text) for slide in powerpoint.slides] == titles
     assert [words(slide["title"]) for slide in page.slides] == titles
-    assert 12 <= sum(not slide.spare for slide in slides) <= 16 and sum(slide.spare for slide in slides) >= 4
+    assert (
+        12 <= sum(not slide.spare for slide in slides) <= 16
+        and sum(slide.spare for slide in slides) >= 4
+    )
     assert len(set(titles)) == len(titles) and all(0 < len(title) <= 75 for title in titles)
     assert titles[0] == "Encode autos with autoencoders" and "Spare slides" in titles
 
@@ -127,13 +149,24 @@ def test_each_picture_is_embedded_with_alternative_text(talk):
         if slide.figure:
             file = (ROOT / "slides" / "figures" / slide.figure).read_bytes()
             assert drawn[0].image.blob == file
-            assert drawn[0]._element.xpath("string(.//p:cNvPr/@descr)") == slide.alt == other["pictures"][0][1]
-            assert len(slide.alt) > 20 and other["pictures"][0][0].startswith("data:image/png;base64,")
+            assert (
+                drawn[0]._element.xpath("string(.//p:cNvPr/@descr)")
+                == slide.alt
+                == other["pictures"][0][1]
+            )
+            assert len(slide.alt) > 20 and other["pictures"][0][0].startswith(
+                "data:image/png;base64,"
+            )
 
 
 def test_text_in_figures_is_legible_from_the_last_row(talk):
-    column, gap = map(int, re.search(r"/ (\d+)px minmax\(0, 1fr\); column-gap: (\d+)px", TEMPLATE).groups())
-    width, height = (1280 - 2 * 52 - column - gap) / 96, (720 - 24 - 76 - 108) / 96  # of a picture beside text in deck.html, in inches
+    column, gap = map(
+        int, re.search(r"/ (\d+)px minmax\(0, 1fr\); column-gap: (\d+)px", TEMPLATE).groups()
+    )
+    width, height = (
+        (1280 - 2 * 52 - column - gap) / 96,
+        (720 - 24 - 76 - 108) / 96,
+    )  # of a picture beside text in deck.html, in inches
     small = {}
     for slide, one in zip(talk[0], talk[1].slides, strict=True):
         for shape in (shape for shape in one.shapes if shape.shape_type == 13):
@@ -142,14 +175,18 @@ def test_text_in_figures_is_legible_from_the_last_row(talk):
             scale = min(shape.width.inches / inches[0], width / inches[0], height / inches[1])
             if float(about["Smallest text"]) * scale < 18:
                 small[slide.figure] = f"{float(about['Smallest text']) * scale:.1f} pt"
-    assert not small, f"text below 18 points: {small}; make the figure smaller, which magnifies it on the slide"
+    assert not small, (
+        f"text below 18 points: {small}; make the figure smaller, which magnifies it on the slide"
+    )
 
 
 def test_text_of_every_slide_is_in_both_decks(talk):
     for slide, one, other in zip(*(talk[0], talk[1].slides, talk[2].slides), strict=True):
         for line in filter(None, slide.text.split("\n")):
             line = words(line.removeprefix("- "))
-            assert line in words(" ".join(shape.text_frame.text for shape in one.shapes if shape.has_text_frame))
+            assert line in words(
+                " ".join(shape.text_frame.text for shape in one.shapes if shape.has_text_frame)
+            )
             assert line in words(other["text"])
 
 
@@ -158,8 +195,16 @@ def test_every_slide_has_notes_with_its_time(talk):
     for slide, one, other in zip(slides, powerpoint.slides, page.slides, strict=True):
         if slide.level == 2:
             notes = one.notes_slide.notes_text_frame.text
-            assert words(slide.notes) and words(notes) == words(other["notes"]) and words(slide.notes) in words(notes)
-            assert notes.startswith("(spare)") if slide.spare else re.match(r"\(\d+:\d\d to \d+:\d\d\)", notes)
+            assert (
+                words(slide.notes)
+                and words(notes) == words(other["notes"])
+                and words(slide.notes) in words(notes)
+            )
+            assert (
+                notes.startswith("(spare)")
+                if slide.spare
+                else re.match(r"\(\d+:\d\d to \d+:\d\d\)", notes)
+            )
 
 
 def test_the_notes_take_nine_to_eleven_minutes(talk):
@@ -170,10 +215,22 @@ def test_the_notes_take_nine_to_eleven_minutes(talk):
 def test_no_placeholder_is_left(talk):
     _, powerpoint, page = talk
     everything = json.dumps(page.slides) + "".join(
-        shape.text_frame.text for s in powerpoint.slides for shape in s.shapes if shape.has_text_frame
+        shape.text_frame.text
+        for s in powerpoint.slides
+        for shape in s.shapes
+        if shape.has_text_frame
     )
-    everything += "".join(slide.notes_slide.notes_text_frame.text for slide in powerpoint.slides if slide.has_notes_slide)
-    assert "22.9" in everything and "{{" not in everything and "}}" not in everything and "<!--" not in everything
+    everything += "".join(
+        slide.notes_slide.notes_text_frame.text
+        for slide in powerpoint.slides
+        if slide.has_notes_slide
+    )
+    assert (
+        "22.9" in everything
+        and "{{" not in everything
+        and "}}" not in everything
+        and "<!--" not in everything
+    )
 
 
 def test_the_page_needs_no_network(talk):
@@ -186,15 +243,26 @@ def test_text_is_large_enough_and_inside_the_slide(talk):
     width, height = powerpoint.slide_width, powerpoint.slide_height
     assert abs(width / height - 16 / 9) < 1e-3
     for part in (powerpoint.slide_master, *powerpoint.slide_layouts, *powerpoint.slides):
-        sizes = [int(size) for size in part._element.xpath(".//a:defRPr/@sz | .//a:rPr/@sz | .//a:endParaRPr/@sz")]
+        sizes = [
+            int(size)
+            for size in part._element.xpath(".//a:defRPr/@sz | .//a:rPr/@sz | .//a:endParaRPr/@sz")
+        ]
         assert all(size >= 1800 for size in sizes), part.name
         for shape in part.shapes:
-            assert shape.left >= 0 and shape.top >= 0 and shape.left + shape.width <= width and shape.top + shape.height <= height, (
-                shape.name
-            )
+            assert (
+                shape.left >= 0
+                and shape.top >= 0
+                and shape.left + shape.width <= width
+                and shape.top + shape.height <= height
+            ), shape.name
     style = (ROOT / "slides" / "template.html").read_text("utf-8")
-    slide_sizes = [int(size) for size in re.findall(r"(?:font:|font-size:) *(\d+)px", style.split("@media screen")[0])]
-    assert len(slide_sizes) > 4 and min(slide_sizes) >= 24  # pixels of a slide 1280 wide: 18 points at 13.33 inches
+    slide_sizes = [
+        int(size)
+        for size in re.findall(r"(?:font:|font-size:) *(\d+)px", style.split("@media screen")[0])
+    ]
+    assert (
+        len(slide_sizes) > 4 and min(slide_sizes) >= 24
+    )  # pixels of a slide 1280 wide: 18 points at 13.33 inches
     assert Pt(18) == 228600 and width == 12192000
 
 
@@ -202,19 +270,27 @@ def test_feet_say_where_numbers_come_from(talk):
     slides, powerpoint, page = talk
     index = next(i for i, slide in enumerate(slides) if "conv.psnr_seen_float" in slide.used)
     foot = "cars_sample, n = 80 seen and 20 unseen"
-    assert foot in page.slides[index]["text"] and foot in [s.text_frame.text for s in powerpoint.slides[index].shapes if s.has_text_frame]
+    assert foot in page.slides[index]["text"] and foot in [
+        s.text_frame.text for s in powerpoint.slides[index].shapes if s.has_text_frame
+    ]
     assert f"{index + 1} / {len(slides)}" in words(page.slides[index]["text"])
-    assert all(len(build.source_line(slide, RESULTS)) <= 60 for slide in slides)  # longer ones would be cut off
+    assert all(
+        len(build.source_line(slide, RESULTS)) <= 60 for slide in slides
+    )  # longer ones would be cut off
 
 
 def test_every_number_has_its_source(talk):
     assert [warning for slide in talk[0] for warning in slide.warnings] == []
     allowed = build.yaml.safe_load(DECK.split("---\n")[1])["typed"]
     body = build.COMMENT.sub("", DECK).lower()
-    assert [phrase for phrase in allowed if body.count(phrase.lower()) < 2] == []  # in the list and in a slide
+    assert [
+        phrase for phrase in allowed if body.count(phrase.lower()) < 2
+    ] == []  # in the list and in a slide
 
 
-@pytest.mark.parametrize("typed", ["6.1 dB", "twelve cars", "1,024 bytes", "half of it", "a hundred", "8 × 8 and 9"])
+@pytest.mark.parametrize(
+    "typed", ["6.1 dB", "twelve cars", "1,024 bytes", "half of it", "a hundred", "8 × 8 and 9"]
+)
 def test_typed_numbers_are_noticed(small, typed):
     for text in (
         SMALL.replace("A value", typed),
@@ -223,7 +299,10 @@ def test_typed_numbers_are_noticed(small, typed):
         SMALL.replace("An A", typed),
     ):
         warnings = small(text)[0][1].warnings
-        assert len(warnings) == 1 and "is typed: take it from the results, or list it under `typed`" in warnings[0]
+        assert (
+            len(warnings) == 1
+            and "is typed: take it from the results, or list it under `typed`" in warnings[0]
+        )
     assert small(SMALL.replace("A value", "8 × 8, float and one"))[0][1].warnings == []
 
 
@@ -248,9 +327,23 @@ def test_a_changed_number_appears_in_both_decks(tmp_path):
     changed["conv.gain_over_svd"]["value"] = 88.76
     (results / "results.json").write_text(json.dumps(changed), "utf-8")
     _, powerpoint, page = decks(tmp_path / "out", results=results)
-    text = " ".join(shape.text_frame.text for slide in powerpoint.slides for shape in slide.shapes if shape.has_text_frame)
-    notes = " ".join(slide.notes_slide.notes_text_frame.text for slide in powerpoint.slides if slide.has_notes_slide)
-    for place in (text, notes, " ".join(s["text"] for s in page.slides), " ".join(s["notes"] for s in page.slides)):
+    text = " ".join(
+        shape.text_frame.text
+        for slide in powerpoint.slides
+        for shape in slide.shapes
+        if shape.has_text_frame
+    )
+    notes = " ".join(
+        slide.notes_slide.notes_text_frame.text
+        for slide in powerpoint.slides
+        if slide.has_notes_slide
+    )
+    for place in (
+        text,
+        notes,
+        " ".join(s["text"] for s in page.slides),
+        " ".join(s["notes"] for s in page.slides),
+    ):
         assert "88.8" in place and not re.search(r"\b6\.1\b", place)
 
 
@@ -272,7 +365,11 @@ def test_numbers_as_readers_see_them(small):
         _, powerpoint, page = small(SMALL.replace("{{a.x:.2f}}", placeholder))
         assert page.slides[1]["text"].split()[2] == expected, placeholder
         assert powerpoint.slides[1].shapes[1].text_frame.text.split()[2] == expected
-    assert build.shown(-1234.5, "abs.1f") == "1,234.5" and build.shown(-1.25) == "−1.2" and build.shown(48163) == "48,163"
+    assert (
+        build.shown(-1234.5, "abs.1f") == "1,234.5"
+        and build.shown(-1.25) == "−1.2"
+        and build.shown(48163) == "48,163"
+    )
 
 
 WRONG = {
@@ -291,9 +388,14 @@ def test_unknown_placeholders_stop_the_build(small, placeholder):
 
 
 def test_a_missing_figure_stops_the_build(small):
-    with pytest.raises(build.DeckError, match=r"slide 2, 'First': there is no figures/a_b\.png in .*, but a\.png\. Correct the name"):
+    with pytest.raises(
+        build.DeckError,
+        match=r"slide 2, 'First': there is no figures/a_b\.png in .*, but a\.png\. Correct the name",
+    ):
         small(SMALL.replace("figures/a.png", "figures/a_b.png"))
-    with pytest.raises(build.DeckError, match=r"figures/a\.png has no text for who cannot see it: write"):
+    with pytest.raises(
+        build.DeckError, match=r"figures/a\.png has no text for who cannot see it: write"
+    ):
         small(SMALL.replace('{alt="An A"}', ""))
     with pytest.raises(build.DeckError, match="2 figures: expected one a slide"):
         small(SMALL.replace("A value", '![](figures/a.png){alt="An A"}\n\nA value'))
@@ -305,23 +407,39 @@ def test_a_number_of_another_data_set_stops_the_build(small):
         small(source="COURSE_DATA/cars")
     with pytest.raises(build.DeckError, match=other % ("'cars_sample'", "'COURSE_DATA/cars'")):
         small(real=True)
-    with pytest.raises(build.DeckError, match=other % ('"scikit-learn\'s digits"', "'cars_sample'")):
+    with pytest.raises(
+        build.DeckError, match=other % ('"scikit-learn\'s digits"', "'cars_sample'")
+    ):
         small(source="scikit-learn's digits")
     with pytest.raises(build.DeckError, match="sources name 'dogs': expected cars, digits"):
         small(SMALL.replace("## First", '## First {sources="dogs"}'))
     declared = SMALL.replace("## First", '## First {sources="cars, digits"}')
-    assert "scikit-learn's digits, n = 20 unseen" in small(declared, source="scikit-learn's digits")[2].slides[1]["text"].replace("’", "'")
-    assert "COURSE_DATA/MNIST, n = 20 unseen" in small(declared, source="COURSE_DATA/MNIST", real=True)[2].slides[1]["text"]
+    assert "scikit-learn's digits, n = 20 unseen" in small(
+        declared, source="scikit-learn's digits"
+    )[2].slides[1]["text"].replace("’", "'")
+    assert (
+        "COURSE_DATA/MNIST, n = 20 unseen"
+        in small(declared, source="COURSE_DATA/MNIST", real=True)[2].slides[1]["text"]
+    )
     with pytest.raises(build.DeckError, match="is a number of 'COURSE_DATA/MNIST'"):
         small(declared, source="COURSE_DATA/MNIST")
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[1]", '{"a.x": 3}', '{"a.x": {"value": 3}}', '{"a.x": {"value": NaN, "unit": "", "split": "", "n": 1, "data": ""}}']
+    "text",
+    [
+        "{",
+        "[1]",
+        '{"a.x": 3}',
+        '{"a.x": {"value": 3}}',
+        '{"a.x": {"value": NaN, "unit": "", "split": "", "n": 1, "data": ""}}',
+    ],
 )
 def test_damaged_results_stop_the_build(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(build.DeckError, match=r"results\.json is damaged .*delete it and run the notebooks again"):
+    with pytest.raises(
+        build.DeckError, match=r"results\.json is damaged .*delete it and run the notebooks again"
+    ):
         build.build(SMALL, tmp_path, tmp_path / "out")
 
 
@@ -333,7 +451,9 @@ def test_missing_results_stop_the_build(tmp_path):
 def test_claims_that_fail_are_named(small):
     claim = SMALL.replace("## First", '## First {claims="a.x > 1, a.x < 2"}')
     assert small(claim)[0][1].warnings == []
-    assert small(claim, value=3.0)[0][1].warnings == ["slide 2, 'First' claims a.x < 2, but here it is 3.0 against 2.0: reword the slide"]
+    assert small(claim, value=3.0)[0][1].warnings == [
+        "slide 2, 'First' claims a.x < 2, but here it is 3.0 against 2.0: reword the slide"
+    ]
     with pytest.raises(build.DeckError, match="claim 'a.x = 2': expected"):
         small(SMALL.replace("## First", '## First {claims="a.x = 2"}'))
 
@@ -341,20 +461,40 @@ def test_claims_that_fail_are_named(small):
 def test_comments_are_left_out_and_order_is_free(small):
     second = '## Second\n\n![A line](figures/a.png){alt="Another A"}\n\n::: notes\nMore.\n:::\n'
     head, first = SMALL.split("## First")
-    _, powerpoint, page = small(head + second + "\n## First" + first + "\n<!-- ## Hidden\n\n{{not.there}} -->\n\n# Spare slides\n")
+    _, powerpoint, page = small(
+        head
+        + second
+        + "\n## First"
+        + first
+        + "\n<!-- ## Hidden\n\n{{not.there}} -->\n\n# Spare slides\n"
+    )
     assert [slide["title"] for slide in page.slides] == ["Small", "Second", "First", "Spare slides"]
-    assert "A line" in page.slides[1]["text"] and "A line" in [s.text_frame.text for s in powerpoint.slides[1].shapes if s.has_text_frame]
+    assert "A line" in page.slides[1]["text"] and "A line" in [
+        s.text_frame.text for s in powerpoint.slides[1].shapes if s.has_text_frame
+    ]
 
 
 def test_slides_that_pandoc_would_split_are_refused(small):
-    with pytest.raises(build.DeckError, match="pandoc made 4 slides of 3: .*Write text first, then one figure"):
+    with pytest.raises(
+        build.DeckError, match="pandoc made 4 slides of 3: .*Write text first, then one figure"
+    ):
         small(SMALL + "\n# Spare slides\n\nFor questions\n")
 
 
 def test_the_command_names_the_error_and_fails(monkeypatch, tmp_path):
     run = [sys.executable, str(ROOT / "slides" / "build.py")]
-    done = subprocess.run(run, env={**build.os.environ, "COURSE_OUT": str(tmp_path)}, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("make slides: no ") and "Traceback" not in done.stderr
+    done = subprocess.run(
+        run,
+        env={**build.os.environ, "COURSE_OUT": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (
+        done.returncode == 1
+        and done.stderr.startswith("make slides: no ")
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_names_agree_with_the_package(monkeypatch, tmp_path):
@@ -370,7 +510,12 @@ def test_the_same_talk_of_real_photographs(tmp_path):
     shutil.copytree(ROOT / "slides" / "figures", tmp_path / "figures")
     there = {"cars_sample": "COURSE_DATA/cars", "scikit-learn's digits": "COURSE_DATA/MNIST"}
     real = {
-        name: {**result, "data": result["data"] if name.startswith("archive.") else there.get(result["data"], result["data"])}
+        name: {
+            **result,
+            "data": result["data"]
+            if name.startswith("archive.")
+            else there.get(result["data"], result["data"]),
+        }
         for name, result in RESULTS.items()
     }
     real["conv.gain_over_jpeg"]["value"] = 2.0
@@ -379,7 +524,11 @@ def test_the_same_talk_of_real_photographs(tmp_path):
     slides, powerpoint, page = decks(tmp_path / "out", results=tmp_path, real=True)
     assert len(slides) == len(powerpoint.slides) == len(page.slides)
     assert any("above JPEG" in slide.title for slide in slides)
-    assert ["dense.psnr_seen > dense.psnr_unseen" in warning for slide in slides for warning in slide.warnings] == [True]
+    assert [
+        "dense.psnr_seen > dense.psnr_unseen" in warning
+        for slide in slides
+        for warning in slide.warnings
+    ] == [True]
     assert [words(slide["title"]) for slide in page.slides if "cars_sample" in slide["text"]] == [
         "All 100 cars in one file, decoder included"
     ]

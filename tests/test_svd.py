@@ -31,7 +31,9 @@ def test_to_picture_rounds_and_clips():
 
 
 def test_decomposition_by_hand():
-    factors = svd.decompose(np.array([[3, 0, 0], [0, 4, 0]]))  # singular values are what stands there
+    factors = svd.decompose(
+        np.array([[3, 0, 0], [0, 4, 0]])
+    )  # singular values are what stands there
     np.testing.assert_allclose(factors.s, [4, 3])
     np.testing.assert_allclose(factors.matrix(), [[3, 0, 0], [0, 4, 0]], atol=1e-12)
     np.testing.assert_allclose(factors.energy(), [16 / 25, 1])
@@ -41,7 +43,12 @@ def test_eckart_young(picture):
     matrix = svd.to_matrix(picture).astype(float)
     factors = svd.decompose(matrix)
     for k in (1, 5, 20, 48):
-        np.testing.assert_allclose(squared(factors.truncate(k).matrix(), matrix), (factors.s[k:] ** 2).sum(), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(
+            squared(factors.truncate(k).matrix(), matrix),
+            (factors.s[k:] ** 2).sum(),
+            rtol=1e-9,
+            atol=1e-9,
+        )
 
 
 def test_batch_agrees_with_scipy(pictures):
@@ -51,11 +58,15 @@ def test_batch_agrees_with_scipy(pictures):
         one = svd.decompose(matrix)
         np.testing.assert_allclose(batch.s[i], one.s, atol=1e-3 * one.s[0])
         for k in (1, 4, 16):
-            ours, reference = (squared(f.truncate(k).matrix(), matrix) for f in (SVD_at(batch, i), one))
+            ours, reference = (
+                squared(f.truncate(k).matrix(), matrix) for f in (SVD_at(batch, i), one)
+            )
             assert abs(10 * np.log10(ours / reference)) < 0.01
     assert (np.diff(batch.s) <= 0).all()
     np.testing.assert_allclose(batch.matrix(), matrices, atol=0.5)
-    np.testing.assert_allclose(np.swapaxes(batch.U, 1, 2) @ batch.U, np.broadcast_to(np.eye(64), (8, 64, 64)), atol=1e-4)
+    np.testing.assert_allclose(
+        np.swapaxes(batch.U, 1, 2) @ batch.U, np.broadcast_to(np.eye(64), (8, 64, 64)), atol=1e-4
+    )
 
 
 def SVD_at(batch: svd.SVD, i: int) -> svd.SVD:
@@ -83,10 +94,14 @@ def test_plain_files_hold_exactly_the_values(picture, dtype, size):
 
 
 def test_int8_file_size(picture):
-    assert len(svd.compress(picture, 5, "int8")) == svd.HEADER.size + svd.values(48, 64, 5) + 5  # the scale takes two bytes
+    assert (
+        len(svd.compress(picture, 5, "int8")) == svd.HEADER.size + svd.values(48, 64, 5) + 5
+    )  # the scale takes two bytes
 
 
-@pytest.mark.parametrize("dtype,loss", [("float32", 0.001), ("float16", 0.02), ("int8", 0.2), ("int8-coded", 1.2)])
+@pytest.mark.parametrize(
+    "dtype,loss", [("float32", 0.001), ("float16", 0.02), ("int8", 0.2), ("int8-coded", 1.2)]
+)
 @pytest.mark.parametrize("rank", [1, 6, 20])
 def test_round_trip_costs_little_beside_truncation(dtype, loss, rank):
     picture = car(3, 48, 64)
@@ -147,7 +162,9 @@ def test_mutated_files_are_refused(dtype):
             case 1:
                 del damaged[rng.randrange(len(file)) :]
             case 2:
-                damaged[rng.randrange(len(file)) : rng.randrange(len(file))] = rng.randbytes(rng.randrange(1, 9))
+                damaged[rng.randrange(len(file)) : rng.randrange(len(file))] = rng.randbytes(
+                    rng.randrange(1, 9)
+                )
             case 3:
                 damaged += rng.randbytes(rng.randrange(1, 9))
         if damaged != file:
@@ -175,8 +192,20 @@ def signed(code, height, width, rank, body) -> bytes:
         signed(0, 8, 8, 1, struct.pack("<33f", *[1e38] * 33)),
         signed(3, 8, 8, 1, b""),
         signed(3, 8, 8, 1, bytes(3) + b"no lzma"),
-        signed(3, 8, 8, 2, bytes(5) + svd.lzma.compress(bytes(99), svd.lzma.FORMAT_RAW, filters=svd.LZMA)),
-        signed(3, 1000, 1000, 1, bytes(3) + svd.lzma.compress(bytes(10**8), svd.lzma.FORMAT_RAW, filters=svd.LZMA)),
+        signed(
+            3,
+            8,
+            8,
+            2,
+            bytes(5) + svd.lzma.compress(bytes(99), svd.lzma.FORMAT_RAW, filters=svd.LZMA),
+        ),
+        signed(
+            3,
+            1000,
+            1000,
+            1,
+            bytes(3) + svd.lzma.compress(bytes(10**8), svd.lzma.FORMAT_RAW, filters=svd.LZMA),
+        ),
     ],
 )
 def test_forged_files_are_refused(file):
@@ -187,7 +216,9 @@ def test_forged_files_are_refused(file):
 def test_random_signed_bodies_decode_or_are_refused():
     rng = random.Random(0)
     for _ in range(300):
-        file = signed(rng.randrange(4), 8, 8, 1, rng.randbytes(rng.choice([34, 66, 132, rng.randrange(200)])))
+        file = signed(
+            rng.randrange(4), 8, 8, 1, rng.randbytes(rng.choice([34, 66, 132, rng.randrange(200)]))
+        )
         with contextlib.suppress(svd.CorruptFileError):
             assert svd.decompress(file).shape == (8, 8, 3)
 
@@ -197,7 +228,9 @@ def test_callers_errors(picture):
         svd.compress(picture, 0)
     with pytest.raises(ValueError, match="k=49"):
         svd.compress(picture, 49)
-    with pytest.raises(ValueError, match="dtype='int4': expected one of float32, float16, int8, int8-coded"):
+    with pytest.raises(
+        ValueError, match="dtype='int4': expected one of float32, float16, int8, int8-coded"
+    ):
         svd.compress(picture, 2, "int4")
     with pytest.raises(ValueError, match=r"dtype float64: expected uint8.*data.to_bytes"):
         svd.compress(picture / 255, 2)

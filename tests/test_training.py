@@ -37,8 +37,15 @@ def small(**options) -> tuple[nn.Module, dict]:
 
 def test_finds_a_straight_line():
     model = nn.Linear(1, 1)
-    history = training.fit(model, losses.mse, line(), epochs=200, lr=0.1, precision="float32", weight_decay=0)
-    torch.testing.assert_close(torch.stack([model.weight.squeeze(), model.bias.squeeze()]), torch.tensor([3.0, 1.0]), atol=1e-3, rtol=0)
+    history = training.fit(
+        model, losses.mse, line(), epochs=200, lr=0.1, precision="float32", weight_decay=0
+    )
+    torch.testing.assert_close(
+        torch.stack([model.weight.squeeze(), model.bias.squeeze()]),
+        torch.tensor([3.0, 1.0]),
+        atol=1e-3,
+        rtol=0,
+    )
     assert history["train_loss"][-1] < 1e-5 < history["train_loss"][0]
     assert history["epoch"] == list(range(1, 201)) and history["seconds"] > 0
 
@@ -47,7 +54,9 @@ def test_one_fit_trains_a_classifier_too():
     torch.manual_seed(0)
     x = torch.randn(200, 2)
     label = (x[:, 0] > 0).long()
-    history = training.fit(nn.Linear(2, 2), losses.cross_entropy, (x, label), (x, label), epochs=20, lr=0.1)
+    history = training.fit(
+        nn.Linear(2, 2), losses.cross_entropy, (x, label), (x, label), epochs=20, lr=0.1
+    )
     assert history["valid_accuracy"][-1] > 0.95
 
 
@@ -63,13 +72,20 @@ def test_validation_is_averaged_by_sample():
     predicts_zero = nn.Linear(1, 1)
     nn.init.zeros_(predicts_zero.weight), nn.init.zeros_(predicts_zero.bias)
     for batch_size in (1, 2, 4, 5):
-        assert training.evaluate(predicts_zero, losses.mse, x, batch_size)["loss"] == pytest.approx(0.2)
+        assert training.evaluate(predicts_zero, losses.mse, x, batch_size)["loss"] == pytest.approx(
+            0.2
+        )
 
 
 def test_evaluation_leaves_the_model_alone():
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
     before = weights(model)
-    first, second = (training.evaluate(model, losses.mse, torch.rand(8, 3, generator=torch.Generator().manual_seed(0))) for _ in range(2))
+    first, second = (
+        training.evaluate(
+            model, losses.mse, torch.rand(8, 3, generator=torch.Generator().manual_seed(0))
+        )
+        for _ in range(2)
+    )
     assert weights(model) == before and first == second and not model.training
 
 
@@ -78,22 +94,42 @@ def test_early_stopping_restores_the_best_weights():
     x = torch.ones(8, 1)
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    settings = {"epochs": 100, "lr": 0.1, "schedule": training.constant, "weight_decay": 0, "precision": "float32"}
+    settings = {
+        "epochs": 100,
+        "lr": 0.1,
+        "schedule": training.constant,
+        "weight_decay": 0,
+        "precision": "float32",
+    }
     history = training.fit(model, losses.mse, (x, 2 * x), (x, 0.5 * x), patience=3, **settings)
     best = history["valid_loss"].index(min(history["valid_loss"]))
     assert len(history["epoch"]) == best + 1 + 3 < 100
-    assert losses.mse(model, (x, 0.5 * x))["loss"].item() == pytest.approx(min(history["valid_loss"]), abs=1e-7)
+    assert losses.mse(model, (x, 0.5 * x))["loss"].item() == pytest.approx(
+        min(history["valid_loss"]), abs=1e-7
+    )
 
 
 def test_entries_every_few_epochs_and_at_the_end():
     _, history = small(epochs=5, validate_every=2)
-    assert history["epoch"] == [2, 4, 5] and len(history["valid_loss"]) == len(history["train_loss"]) == 3
+    assert (
+        history["epoch"] == [2, 4, 5]
+        and len(history["valid_loss"]) == len(history["train_loss"]) == 3
+    )
 
 
 def test_schedules_by_hand():
-    assert training.cosine(0, 10) == 1 and training.cosine(5, 10) == pytest.approx(0.5) and training.cosine(10, 10) == 0
+    assert (
+        training.cosine(0, 10) == 1
+        and training.cosine(5, 10) == pytest.approx(0.5)
+        and training.cosine(10, 10) == 0
+    )
     rates = [training.one_cycle(step, 100, warmup=0.2) for step in range(101)]
-    assert rates[0] == 0.05 and rates[19] == 1 == max(rates) and rates[60] == pytest.approx(0.5) and rates[100] == 0
+    assert (
+        rates[0] == 0.05
+        and rates[19] == 1 == max(rates)
+        and rates[60] == pytest.approx(0.5)
+        and rates[100] == 0
+    )
     assert (np.diff(rates[:20]) > 0).all() and (np.diff(rates[20:]) <= 0).all()
     assert training.constant(3, 10) == 1
 
@@ -102,7 +138,15 @@ def test_the_schedule_reaches_the_optimizer():
     model = nn.Linear(1, 1)
     groups = [{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.001}]
     optimizer = torch.optim.SGD(groups)
-    history = training.fit(model, losses.mse, line(4), epochs=4, batch_size=4, schedule=training.cosine, optimizer=optimizer)
+    history = training.fit(
+        model,
+        losses.mse,
+        line(4),
+        epochs=4,
+        batch_size=4,
+        schedule=training.cosine,
+        optimizer=optimizer,
+    )
     assert history["lr"] == pytest.approx([0.1 * training.cosine(step, 4) for step in range(4)])
     assert optimizer.param_groups[1]["lr"] == pytest.approx(0.001 * training.cosine(3, 4))
 
@@ -112,21 +156,33 @@ def test_gradients_are_clipped():
     nn.init.zeros_(model.weight)
     sgd = torch.optim.SGD(model.parameters(), lr=1.0)
     training.fit(
-        model, losses.mse, (torch.ones(1, 1), torch.full((1, 1), 1e6)), epochs=1, clip=0.5, optimizer=sgd, schedule=training.constant
+        model,
+        losses.mse,
+        (torch.ones(1, 1), torch.full((1, 1), 1e6)),
+        epochs=1,
+        clip=0.5,
+        optimizer=sgd,
+        schedule=training.constant,
     )
     assert model.weight.item() == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_stops(value):
-    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step 0, learning rate .*: expected a finite one; lower lr"):
+    with pytest.raises(
+        ValueError,
+        match=r"the loss is (nan|inf) at step 0, learning rate .*: expected a finite one; lower lr",
+    ):
         training.fit(nn.Linear(1, 1), losses.mse, torch.full((4, 1), value), epochs=1)
 
 
 def test_the_model_comes_back_ready_to_use():
     model, _ = small(epochs=1)
     assert not model.training
-    assert all(w.is_contiguous() and w.dtype == torch.float32 and w.device.type == "cpu" for w in model.state_dict().values())
+    assert all(
+        w.is_contiguous() and w.dtype == torch.float32 and w.device.type == "cpu"
+        for w in model.state_dict().values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +194,10 @@ def test_the_model_comes_back_ready_to_use():
         ({"patience": 0}, "patience=0: expected at least 1"),
         ({"precision": "int4"}, "precision='int4': expected 'auto', 'float32' or 'bfloat16'"),
         ({"train": torch.rand(0, 1)}, r"train=\[\(0, 1\)\]: expected one tensor"),
-        ({"train": (torch.rand(3, 1), torch.rand(4, 1))}, r"train=\[\(3, 1\), \(4, 1\)\]: expected .* same N"),
+        (
+            {"train": (torch.rand(3, 1), torch.rand(4, 1))},
+            r"train=\[\(3, 1\), \(4, 1\)\]: expected .* same N",
+        ),
         ({"valid": [[1.0]]}, r"valid=\['list'\]: expected one tensor"),
     ],
 )
@@ -148,15 +207,25 @@ def test_callers_errors(options, message):
         training.fit(nn.Linear(1, 1), losses.mse, **arguments)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, and the error is about having none")
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="this machine has a GPU, and the error is about having none"
+)
 def test_a_missing_gpu_is_named():
-    with pytest.raises(ValueError, match="device='cuda': torch sees no GPU here; expected 'auto' or 'cpu'"):
+    with pytest.raises(
+        ValueError, match="device='cuda': torch sees no GPU here; expected 'auto' or 'cpu'"
+    ):
         training.pick_device("cuda")
 
 
 def test_precision_follows_the_machine(monkeypatch):
-    for capability, dtype in (("avx512_bf16", torch.bfloat16), ("amx_bf16", torch.bfloat16), ("avx2", torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda capability=capability: {capability: True})
+    for capability, dtype in (
+        ("avx512_bf16", torch.bfloat16),
+        ("amx_bf16", torch.bfloat16),
+        ("avx2", torch.float32),
+    ):
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda capability=capability: {capability: True}
+        )
         assert training.pick_precision("auto", torch.device("cpu")) == dtype
     assert training.pick_precision("float32", torch.device("cpu")) == torch.float32
 
@@ -166,7 +235,11 @@ def test_the_checkpoint_of_a_finished_run_is_enough(tmp_path):
     again, same = small(checkpoint=tmp_path / "sub" / "run.pt")
     assert weights(model) == weights(again) and history == same
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["run.pt"]
-    assert torch.load(tmp_path / "sub" / "run.pt", weights_only=True)["arguments"] == {"size": 32, "latent": 16, "width": 4}
+    assert torch.load(tmp_path / "sub" / "run.pt", weights_only=True)["arguments"] == {
+        "size": 32,
+        "latent": 16,
+        "width": 4,
+    }
 
 
 def test_interrupted_anywhere_and_resumed_is_the_same(tmp_path, monkeypatch):
@@ -186,7 +259,9 @@ def test_interrupted_anywhere_and_resumed_is_the_same(tmp_path, monkeypatch):
     real = training.fit
     for count in (1, 2, 1, 3, 2):
         steps.clear()
-        monkeypatch.setattr(training, "fit", lambda m, _, *a, count=count, **k: real(m, stop_after(count), *a, **k))
+        monkeypatch.setattr(
+            training, "fit", lambda m, _, *a, count=count, **k: real(m, stop_after(count), *a, **k)
+        )
         with pytest.raises(KeyboardInterrupt):
             small(epochs=4, patience=3, checkpoint=tmp_path / "c.pt", save_seconds=-1)
         random.random(), np.random.rand(), torch.rand(3)
@@ -201,14 +276,18 @@ def test_killed_and_resumed_is_the_same(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def train(checkpoint: Path, result: Path) -> subprocess.Popen:
-        return subprocess.Popen([sys.executable, str(RUN), str(checkpoint), str(result)], env=environment)
+        return subprocess.Popen(
+            [sys.executable, str(RUN), str(checkpoint), str(result)], env=environment
+        )
 
     assert train(tmp_path / "whole.pt", tmp_path / "whole.bin").wait() == 0
     rng, kills = random.Random(0), 0
     for _ in range(int(os.environ.get("COURSE_KILLS", 3))):
         process = train(tmp_path / "cut.pt", tmp_path / "cut.bin")
         before = (tmp_path / "cut.pt").stat().st_mtime_ns if kills else 0
-        while process.poll() is None and not ((tmp_path / "cut.pt").exists() and (tmp_path / "cut.pt").stat().st_mtime_ns > before):
+        while process.poll() is None and not (
+            (tmp_path / "cut.pt").exists() and (tmp_path / "cut.pt").stat().st_mtime_ns > before
+        ):
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.2))
         process.send_signal(signal.SIGKILL)
@@ -220,7 +299,9 @@ def test_killed_and_resumed_is_the_same(tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     small(epochs=1, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(ValueError, match=r"'c.pt' is of another run \(epochs 1, here 2\): delete it"):
+    with pytest.raises(
+        ValueError, match=r"'c.pt' is of another run \(epochs 1, here 2\): delete it"
+    ):
         small(epochs=2, checkpoint=tmp_path / "c.pt")
 
 
@@ -229,7 +310,9 @@ def test_a_damaged_checkpoint_is_named(tmp_path, content):
     path = tmp_path / "c.pt"
     small(epochs=1, checkpoint=path)
     path.write_bytes(content if content is not None else path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match=r"checkpoint 'c.pt' cannot be read .*delete it to start anew"):
+    with pytest.raises(
+        ValueError, match=r"checkpoint 'c.pt' cannot be read .*delete it to start anew"
+    ):
         small(epochs=1, checkpoint=path)
 
 
@@ -258,7 +341,9 @@ def test_the_progress_bar_is_off_under_ci(capfd, monkeypatch):
 def test_history_has_no_holes():
     _, history = small()
     assert {len(v) for v in history.values() if isinstance(v, list)} == {3}
-    assert all(math.isfinite(v) for values in history.values() if isinstance(values, list) for v in values)
+    assert all(
+        math.isfinite(v) for values in history.values() if isinstance(values, list) for v in values
+    )
 
 
 def cars(n: int = 4, size: int = 32) -> torch.Tensor:
@@ -269,7 +354,9 @@ def test_fit_codec_learns_and_repeats():
     def trained():
         model = small_codec()
         before = training.evaluate(model, losses.rate_distortion, cars())["loss"]
-        history = training.fit_codec(model, cars(), valid=cars(), epochs=40, batch_size=4, lr=4e-3, validate_every=10)
+        history = training.fit_codec(
+            model, cars(), valid=cars(), epochs=40, batch_size=4, lr=4e-3, validate_every=10
+        )
         return hash(weights(model)), before, history
 
     (first, before, history), (again, _, _) = trained(), trained()
@@ -297,7 +384,15 @@ def test_fit_codec_is_slow_where_pca_is_near():
 def test_fit_codec_interrupted_and_resumed_is_the_same(tmp_path, monkeypatch):
     def trained(**options):
         model = small_codec()
-        training.fit_codec(model, cars(4, 48), epochs=3, batch_size=2, augment=data.augment(32), save_seconds=-1, **options)
+        training.fit_codec(
+            model,
+            cars(4, 48),
+            epochs=3,
+            batch_size=2,
+            augment=data.augment(32),
+            save_seconds=-1,
+            **options,
+        )
         return weights(model)
 
     whole, loss, calls = trained(), losses.rate_distortion, []
@@ -320,17 +415,29 @@ def test_a_student_draws_what_it_is_shown(taught):
     """One that may become its teacher ends near what it is to draw; nothing but its synthesis has learnt."""
     training.seed_everything(0)
     pictures = torch.rand(4, 3, 16, 16)
-    teacher, student = models.LearnedCodec((2, 3), 4, 4, 1, 4), models.LearnedCodec((2, 3), 4, 4, 1, 2)
+    teacher, student = (
+        models.LearnedCodec((2, 3), 4, 4, 1, 4),
+        models.LearnedCodec((2, 3), 4, 4, 1, 2),
+    )
     teacher.start_from_pca(pictures)
     torch.nn.init.normal_(teacher.post[-2].weight, std=0.02)
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    history = training.fit_student(student, teacher, pictures, 5, taught, epochs=30, lr=3e-3, batch_size=4)
+    history = training.fit_student(
+        student, teacher, pictures, 5, taught, epochs=30, lr=3e-3, batch_size=4
+    )
     quality = torch.full((4,), 4)
     with torch.no_grad():
         latents = teacher.decoded(pictures, quality)
-        drawn, target = student.synthesis(latents, quality), teacher.synthesis(latents, quality) if taught else pictures
+        drawn, target = (
+            student.synthesis(latents, quality),
+            teacher.synthesis(latents, quality) if taught else pictures,
+        )
     assert (drawn - target).square().mean() < history["train_loss"][0]
-    changed = {name.split(".")[0] for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name.split(".")[0]
+        for name, value in student.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
     assert changed == {"synthesis_pca", "synthesis_net", "post"}
 
 
@@ -347,15 +454,27 @@ def test_latents_cost_less_once_they_are_trained():
 
     def archive(latents, log_gain):
         model.log_gain.data = log_gain
-        *_, file = codec.encode_all(dict(zip("abcdef", originals, strict=True)), 1, model, 16.0, latents)
+        *_, file = codec.encode_all(
+            dict(zip("abcdef", originals, strict=True)), 1, model, 16.0, latents
+        )
         decoded = np.stack([picture for _, picture in codec.decode_all(file)])
-        bits, squared_error = 8 * codec.info(file)["bytes"]["latents"], ((originals - decoded.astype(float)) ** 2).mean()
-        return bits / originals[..., 0].size + weight * squared_error, metrics.psnr(originals, decoded).mean()
+        bits, squared_error = (
+            8 * codec.info(file)["bytes"]["latents"],
+            ((originals - decoded.astype(float)) ** 2).mean(),
+        )
+        return bits / originals[..., 0].size + weight * squared_error, metrics.psnr(
+            originals, decoded
+        ).mean()
 
     cost, psnr = archive(start, model.log_gain.data.clone())
-    a, b = (training.fit_latents(receiver, start, x, psnr, epochs=2, batch_size=3) for _ in range(2))
+    a, b = (
+        training.fit_latents(receiver, start, x, psnr, epochs=2, batch_size=3) for _ in range(2)
+    )
     assert all(map(torch.equal, a, b)) and weights(receiver) == before and receiver.fixed_point
-    low, high = (training.fit_latents(receiver, start, x, psnr + more, epochs=40, batch_size=6) for more in (-2, 1))
+    low, high = (
+        training.fit_latents(receiver, start, x, psnr + more, epochs=40, batch_size=6)
+        for more in (-2, 1)
+    )
     changed = low[1] - receiver.fixed_gains[2]
     assert changed.max() < 0 and changed.max() - changed.min() < 1e-6
     assert archive(*high)[1] > archive(*low)[1] + 0.5
@@ -371,16 +490,23 @@ def test_latents_want_a_codec_of_one_level_and_their_pictures(coder):
         (one, latents[:1], x),
         (one, latents, x[..., 8:]),
     ):
-        with pytest.raises(ValueError, match=r"a codec of .* point, [18] levels, 16 channels, latents .*: expected one in fixed point"):
+        with pytest.raises(
+            ValueError,
+            match=r"a codec of .* point, [18] levels, 16 channels, latents .*: expected one in fixed point",
+        ):
             training.fit_latents(model, what, pictures, 28.0, epochs=1)
     with pytest.raises(ValueError, match="psnr=nan: expected decibels"):
         training.fit_latents(one, latents, x, math.nan, epochs=1)
 
 
 def test_latents_of_another_decoder_or_psnr_are_another_run(tmp_path):
-    a, b = (codec.unpack(codec.pack(small_codec(lambdas=(0.002,)), precision)) for precision in (8, 32))
+    a, b = (
+        codec.unpack(codec.pack(small_codec(lambdas=(0.002,)), precision)) for precision in (8, 32)
+    )
     latents, pictures = torch.zeros(2, 16, 4, 4), torch.rand(2, 3, 32, 32)
     training.fit_latents(a, latents, pictures, 28.0, epochs=1, checkpoint=tmp_path / "c")
     for model, psnr in ((a, 27.0), (b, 28.0)):
         with pytest.raises(ValueError, match="is of another run"):
-            training.fit_latents(model, latents, pictures, psnr, epochs=1, checkpoint=tmp_path / "c")
+            training.fit_latents(
+                model, latents, pictures, psnr, epochs=1, checkpoint=tmp_path / "c"
+            )

@@ -18,6 +18,15 @@ if __name__ == "__main__":
     training.seed_everything(0)
     model = models.ConvAutoencoder(32, 16, width=4)
     x = torch.rand(24, 3, 40, 40)
-    options = {"epochs": 20, "batch_size": 7, "augment": slowly, "patience": 50, "checkpoint": sys.argv[1], "save_seconds": -1}
+    options = {
+        "epochs": 20,
+        "batch_size": 7,
+        "augment": slowly,
+        "patience": 50,
+        "checkpoint": sys.argv[1],
+        "save_seconds": -1,
+    }
     training.fit(model, losses.mse, x[:18], x[18:, :, :32, :32], **options)
-    Path(sys.argv[2]).write_bytes(b"".join(w.numpy().tobytes() for w in model.state_dict().values()))
+    Path(sys.argv[2]).write_bytes(
+        b"".join(w.numpy().tobytes() for w in model.state_dict().values())
+    )

@@ -23,7 +23,10 @@ def main():
         with open(options.like, newline="", encoding="utf-8") as file:
             jobs = {row["file"]: int(row["seed"]) for row in csv.DictReader(file)}
     else:
-        jobs = {f"car_{seed:03d}.png": seed for seed in range(options.first_seed, options.first_seed + options.count)}
+        jobs = {
+            f"car_{seed:03d}.png": seed
+            for seed in range(options.first_seed, options.first_seed + options.count)
+        }
     options.out.mkdir(parents=True, exist_ok=True)
     for name in jobs:
         check_size(options.out / name, options.size)
@@ -34,12 +37,32 @@ def main():
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(prog="python cars_sample/render", description="Render pictures of cars with Blender's Cycles.")
-    parser.add_argument("--count", type=positive, default=100, help="how many pictures (default: 100)")
-    parser.add_argument("--size", type=positive, default=256, help="width and height in pixels (default: 256)")
-    parser.add_argument("--first-seed", type=natural, default=0, help="seed of the first picture; the others count on (default: 0)")
-    parser.add_argument("--like", type=Path, metavar="CSV", help="render the files and seeds listed there instead")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the pictures and cars.csv go")
+    parser = argparse.ArgumentParser(
+        prog="python cars_sample/render",
+        description="Render pictures of cars with Blender's Cycles.",
+    )
+    parser.add_argument(
+        "--count", type=positive, default=100, help="how many pictures (default: 100)"
+    )
+    parser.add_argument(
+        "--size", type=positive, default=256, help="width and height in pixels (default: 256)"
+    )
+    parser.add_argument(
+        "--first-seed",
+        type=natural,
+        default=0,
+        help="seed of the first picture; the others count on (default: 0)",
+    )
+    parser.add_argument(
+        "--like", type=Path, metavar="CSV", help="render the files and seeds listed there instead"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where the pictures and cars.csv go",
+    )
     return parser.parse_args(arguments)
 
 
@@ -73,7 +96,9 @@ def check_size(path, size):
     if path.exists():
         found = struct.unpack(">II", path.read_bytes()[16:24])
         if found != (size, size):
-            sys.exit(f"{path} is {found[0]}×{found[1]}, but --size {size} was asked for. Choose another --out, or remove the file.")
+            sys.exit(
+                f"{path} is {found[0]}×{found[1]}, but --size {size} was asked for. Choose another --out, or remove the file."
+            )
 
 
 def render_all(jobs, folder, size):
@@ -82,16 +107,29 @@ def render_all(jobs, folder, size):
     from tqdm import tqdm
 
     waiting = {name: seed for name, seed in jobs.items() if not (folder / name).exists()}
-    for name, seed in tqdm(waiting.items(), desc="rendering", unit="picture", initial=len(jobs) - len(waiting), total=len(jobs)):
+    for name, seed in tqdm(
+        waiting.items(),
+        desc="rendering",
+        unit="picture",
+        initial=len(jobs) - len(waiting),
+        total=len(jobs),
+    ):
         with quiet_stdout():
             data = png(render_picture(seed, size))
         write(folder / name, data)
     rows = [
-        dict(file=name, **describe(seed), sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name, seed in jobs.items()
+        dict(
+            file=name,
+            **describe(seed),
+            sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest(),
+        )
+        for name, seed in jobs.items()
     ]
     lines = [",".join(COLUMNS), *(",".join(str(row[column]) for column in COLUMNS) for row in rows)]
     write(folder / "cars.csv", ("\n".join(lines) + "\n").encode())
-    print(f"{len(jobs)} pictures in {folder}: {len(waiting)} rendered now, {len(jobs) - len(waiting)} kept.")
+    print(
+        f"{len(jobs)} pictures in {folder}: {len(waiting)} rendered now, {len(jobs) - len(waiting)} kept."
+    )
 
 
 def write(path, data):

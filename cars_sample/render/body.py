@@ -68,15 +68,142 @@ class Design:
 
 
 DESIGNS = {
-    "sedan": Design(4.78, 1.83, 1.47, 2.80, 0.92, 0.16, 0.336, 0.93, 0.74, 0.97, 1.03, 1.36, 2.16, 3.30, 4.22, 0.16),
-    "hatchback": Design(4.22, 1.79, 1.49, 2.62, 0.85, 0.16, 0.325, 0.97, 0.77, 1.02, 1.04, 1.12, 1.94, 3.62, 4.08, 0.16),
-    "wagon": Design(4.76, 1.83, 1.48, 2.80, 0.92, 0.16, 0.335, 0.97, 0.76, 1.00, 1.03, 1.36, 2.18, 4.18, 4.64, 0.16),
-    "suv": Design(4.66, 1.90, 1.72, 2.74, 0.90, 0.23, 0.375, 1.13, 0.96, 1.15, 1.18, 1.34, 2.02, 4.12, 4.54, 0.13),
-    "pickup": Design(5.50, 1.97, 1.86, 3.40, 0.95, 0.28, 0.400, 1.21, 1.06, 1.22, 1.21, 1.50, 2.12, 3.42, 3.64, 0.12),
-    "coupe": Design(4.46, 1.86, 1.34, 2.66, 0.93, 0.13, 0.340, 0.87, 0.67, 0.90, 0.95, 1.48, 2.26, 2.92, 4.02, 0.19),
-    "van": Design(4.95, 1.95, 1.84, 3.00, 0.93, 0.18, 0.345, 1.13, 0.86, 1.16, 1.16, 0.86, 1.78, 4.62, 4.87, 0.11),
+    "sedan": Design(
+        4.78,
+        1.83,
+        1.47,
+        2.80,
+        0.92,
+        0.16,
+        0.336,
+        0.93,
+        0.74,
+        0.97,
+        1.03,
+        1.36,
+        2.16,
+        3.30,
+        4.22,
+        0.16,
+    ),
+    "hatchback": Design(
+        4.22,
+        1.79,
+        1.49,
+        2.62,
+        0.85,
+        0.16,
+        0.325,
+        0.97,
+        0.77,
+        1.02,
+        1.04,
+        1.12,
+        1.94,
+        3.62,
+        4.08,
+        0.16,
+    ),
+    "wagon": Design(
+        4.76,
+        1.83,
+        1.48,
+        2.80,
+        0.92,
+        0.16,
+        0.335,
+        0.97,
+        0.76,
+        1.00,
+        1.03,
+        1.36,
+        2.18,
+        4.18,
+        4.64,
+        0.16,
+    ),
+    "suv": Design(
+        4.66,
+        1.90,
+        1.72,
+        2.74,
+        0.90,
+        0.23,
+        0.375,
+        1.13,
+        0.96,
+        1.15,
+        1.18,
+        1.34,
+        2.02,
+        4.12,
+        4.54,
+        0.13,
+    ),
+    "pickup": Design(
+        5.50,
+        1.97,
+        1.86,
+        3.40,
+        0.95,
+        0.28,
+        0.400,
+        1.21,
+        1.06,
+        1.22,
+        1.21,
+        1.50,
+        2.12,
+        3.42,
+        3.64,
+        0.12,
+    ),
+    "coupe": Design(
+        4.46,
+        1.86,
+        1.34,
+        2.66,
+        0.93,
+        0.13,
+        0.340,
+        0.87,
+        0.67,
+        0.90,
+        0.95,
+        1.48,
+        2.26,
+        2.92,
+        4.02,
+        0.19,
+    ),
+    "van": Design(
+        4.95,
+        1.95,
+        1.84,
+        3.00,
+        0.93,
+        0.18,
+        0.345,
+        1.13,
+        0.86,
+        1.16,
+        1.16,
+        0.86,
+        1.78,
+        4.62,
+        4.87,
+        0.11,
+    ),
 }
-BODY_TYPES = {"sedan": 24, "hatchback": 16, "wagon": 11, "suv": 19, "pickup": 10, "coupe": 11, "van": 10}
+BODY_TYPES = {
+    "sedan": 24,
+    "hatchback": 16,
+    "wagon": 11,
+    "suv": 19,
+    "pickup": 10,
+    "coupe": 11,
+    "van": 10,
+}
 PAINTS = {  # share in per cent, colour in linear light, metallic
     "white": (20, (0.70, 0.70, 0.69), 0.0),
     "black": (18, (0.006, 0.006, 0.007), 0.0),
@@ -111,7 +238,10 @@ def draw_design(seed, body_type=None):
     panel_van = body_type == "van" and rng.random() < 0.45
     if panel_van:  # the taller delivery van
         up *= rng.uniform(1.04, 1.10)
-    changes = {key: getattr(base, key) * along for key in ("length", "wheelbase", "overhang", "screen", "roof_front", "roof_rear", "tail")}
+    changes = {
+        key: getattr(base, key) * along
+        for key in ("length", "wheelbase", "overhang", "screen", "roof_front", "roof_rear", "tail")
+    }
     changes |= {key: getattr(base, key) * up for key in ("height", "belt", "cowl", "deck")}
     for key in ("screen", "roof_front", "roof_rear"):
         changes[key] += rng.normal(0, 0.04)
@@ -136,8 +266,10 @@ def draw_design(seed, body_type=None):
         paint=paint,
         colour=colour,
         metallic=PAINTS[paint][2],
-        front_exponent=rng.uniform(3.6, 5.0) + (1.6 if body_type in ("pickup", "suv", "van") else 0),
-        rear_exponent=rng.uniform(5.0, 7.0) + {"sedan": -1.2, "coupe": -1.2, "pickup": 6.0}.get(body_type, 0.0),
+        front_exponent=rng.uniform(3.6, 5.0)
+        + (1.6 if body_type in ("pickup", "suv", "van") else 0),
+        rear_exponent=rng.uniform(5.0, 7.0)
+        + {"sedan": -1.2, "coupe": -1.2, "pickup": 6.0}.get(body_type, 0.0),
         bow=rng.uniform(0.03, 0.11),
         edge=rng.uniform(0.045, 0.08),
         crease=rng.uniform(0.58, 0.74),
@@ -181,7 +313,9 @@ class LowerBody:
             0.14,
         )
         bonnet = 0.05 if d.body_type == "coupe" else 0.07
-        self.crown = smooth_curve([(0, 0.05), (0.6, bonnet), (d.screen, bonnet), (d.tail, 0.035), (d.length, 0.03)], 0.15)
+        self.crown = smooth_curve(
+            [(0, 0.05), (0.6, bonnet), (d.screen, bonnet), (d.tail, 0.035), (d.length, 0.03)], 0.15
+        )
         # Inward offsets (metres) against relative height, for side, front and rear.
         c = d.crease
         self.side = smooth_curve(
@@ -213,7 +347,17 @@ class LowerBody:
             0.03,
         )
         self.rear = smooth_curve(
-            [(0, 0.12), (0.1, 0.04), (0.2, 0), (0.45, 0), (0.52, 0.035), (0.6, 0.045), (0.88, 0.03), (1, 0.045)], 0.025
+            [
+                (0, 0.12),
+                (0.1, 0.04),
+                (0.2, 0),
+                (0.45, 0),
+                (0.52, 0.035),
+                (0.6, 0.045),
+                (0.88, 0.03),
+                (1, 0.045),
+            ],
+            0.025,
         )
 
     def cap(self, s, y):
@@ -230,8 +374,15 @@ class LowerBody:
         d, t = self.design, np.linspace(0, 1, 3000)
         angle = np.pi / 2 * np.where(t < 0.5, 4 * t**3, 1 - 4 * (1 - t) ** 3)
         cos, sin, a = np.cos(angle).clip(0), np.sin(angle).clip(0), d.length / 2
-        s = np.concatenate([a - a * cos ** (2 / d.front_exponent), (a + a * cos ** (2 / d.rear_exponent))[::-1][1:]])
-        y = self.half * np.concatenate([sin ** (2 / d.front_exponent), (sin ** (2 / d.rear_exponent))[::-1][1:]])
+        s = np.concatenate(
+            [
+                a - a * cos ** (2 / d.front_exponent),
+                (a + a * cos ** (2 / d.rear_exponent))[::-1][1:],
+            ]
+        )
+        y = self.half * np.concatenate(
+            [sin ** (2 / d.front_exponent), (sin ** (2 / d.rear_exponent))[::-1][1:]]
+        )
         s = s + d.bow * (y / self.half) ** 2 * np.clip(1 - s / a, 0, 1) ** 3
         arc = np.concatenate([[0], np.cumsum(np.hypot(np.diff(s), np.diff(y)))])
         even = np.linspace(0, arc[-1], n)
@@ -244,7 +395,9 @@ class LowerBody:
         ring_s, ring_y, _ = self.ring(600)
         d = self.design
         h = (z - d.clearance) / (float(self.top(s)) - d.edge - d.clearance)
-        return float(np.interp(s, ring_s, ring_y) - self.side(h - d.crease_rise * (s / d.length - 0.5)))
+        return float(
+            np.interp(s, ring_s, ring_y) - self.side(h - d.crease_rise * (s / d.length - 0.5))
+        )
 
     def surface(self, columns, rows, wall=0.86):
         """The wall, and from the share `wall` of the rows on the round edge to the cap."""
@@ -257,8 +410,14 @@ class LowerBody:
         self.sill_z = sill = d.clearance + 0.02 * front + 0.08 * rear + 0 * s
         h = np.clip(v / wall, 0, 1)
         z = sill + h * (top - d.edge - sill)
-        inward = front * self.front(h) + rear * self.rear(h) + side * self.side(h - d.crease_rise * (s / d.length - 0.5))
-        bulge = sum(np.exp(-(((np.hypot(s - x, z - d.wheel) - d.arch) / 0.07) ** 2)) for x in d.axles)
+        inward = (
+            front * self.front(h)
+            + rear * self.rear(h)
+            + side * self.side(h - d.crease_rise * (s / d.length - 0.5))
+        )
+        bulge = sum(
+            np.exp(-(((np.hypot(s - x, z - d.wheel) - d.arch) / 0.07) ** 2)) for x in d.axles
+        )
         inward = inward - d.flare * bulge * side
         wall_s, wall_y = s - ns * inward, y - ny * inward
         # The edge: a quadratic Bézier from the wall's last row to the cap.
@@ -287,7 +446,11 @@ class Greenhouse:
         self.reach = max(d.roof_rear - self.peak, self.peak - d.roof_front)
 
     def cap(self, s, y):
-        return self.design.height - self.arch * ((s - self.peak) / self.reach) ** 2 - 0.035 * (y / self.roof) ** 2
+        return (
+            self.design.height
+            - self.arch * ((s - self.peak) / self.reach) ** 2
+            - 0.035 * (y / self.roof) ** 2
+        )
 
     def surface(self, columns, rows, wall=0.8, rail=0.93):
         """The walls up to the share `rail` of their height, and from the share `wall` of the rows on the edge of the roof."""
@@ -300,7 +463,9 @@ class Greenhouse:
             return -np.sign(cos) * np.abs(cos) ** (2 / exponent), sin ** (2 / exponent)
 
         x, y = outline(angle)
-        steps = np.hypot(np.diff(x) * (d.tail - d.screen) * 0.4, np.diff(y) * (self.base + self.roof) / 2)
+        steps = np.hypot(
+            np.diff(x) * (d.tail - d.screen) * 0.4, np.diff(y) * (self.base + self.roof) / 2
+        )
         arc = np.concatenate([[0], np.cumsum(steps)])
         x, sin = outline(np.interp(np.linspace(0, arc[-1], columns), arc, angle))
         sin[0] = sin[-1] = 0
@@ -312,8 +477,16 @@ class Greenhouse:
             rear = lerp(d.tail, d.roof_rear, g) + belly * (0.03 + 0.06 * (d.tail - d.roof_rear))
             s = (front + rear) / 2 + (rear - front) / 2 * x
             y = (lerp(self.base, self.roof, g) + 0.02 * belly) * sin
-            foot = self.body.cap((d.screen + d.tail) / 2 + (d.tail - d.screen) / 2 * x, self.base * sin) - 0.04
-            top = self.cap((d.roof_front + d.roof_rear) / 2 + (d.roof_rear - d.roof_front) / 2 * x, self.roof * sin)
+            foot = (
+                self.body.cap(
+                    (d.screen + d.tail) / 2 + (d.tail - d.screen) / 2 * x, self.base * sin
+                )
+                - 0.04
+            )
+            top = self.cap(
+                (d.roof_front + d.roof_rear) / 2 + (d.roof_rear - d.roof_front) / 2 * x,
+                self.roof * sin,
+            )
             return s, y, lerp(foot, top, g)
 
         v = np.linspace(0, 1, rows)[:, None]
@@ -324,7 +497,13 @@ class Greenhouse:
         end_s, end_y = bend[0] - 0.09 * self.ns, np.maximum(bend[1] - 0.09 * self.ny, 0)
         ends = end_s, end_y, self.cap(end_s, end_y)
         q = np.clip((v - wall) / (1 - wall), 0, 1)
-        surface = np.stack([np.where(v > wall, bezier(w[-1:], b, e, q), w) for w, b, e in zip(walls, bend, ends, strict=True)], -1)
+        surface = np.stack(
+            [
+                np.where(v > wall, bezier(w[-1:], b, e, q), w)
+                for w, b, e in zip(walls, bend, ends, strict=True)
+            ],
+            -1,
+        )
         return on_axis(surface)
 
     def footprint(self, s, y, grow=0.0):
@@ -332,7 +511,9 @@ class Greenhouse:
         d = self.design
         x = (s - (d.screen + d.tail) / 2) / ((d.tail - d.screen) / 2 + grow)
         exponent = np.where(x < 0, *self.exponents)
-        return (np.abs(x) ** exponent + np.abs(y / (self.base + grow)) ** exponent) ** (1 / exponent) - 1
+        return (np.abs(x) ** exponent + np.abs(y / (self.base + grow)) ** exponent) ** (
+            1 / exponent
+        ) - 1
 
 
 def on_axis(surface):
@@ -350,7 +531,9 @@ def shell(half_surface, cap, length, half_width, cross=24):
     around = loop.shape[1]
     along = np.linspace(0, 1, n)
     along = np.concatenate([along, along[1:-1][::-1]])
-    wall_uv = np.stack(np.broadcast_arrays(along[None], np.linspace(0, 0.498, rows)[:, None]), -1).reshape(-1, 2)
+    wall_uv = np.stack(
+        np.broadcast_arrays(along[None], np.linspace(0, 0.498, rows)[:, None]), -1
+    ).reshape(-1, 2)
     wall = grid_faces(rows, around, wrap=True)
 
     # The cap's inner vertices, in rows from the left edge to the right one.
@@ -361,7 +544,9 @@ def shell(half_surface, cap, length, half_width, cross=24):
     top = (rows - 1) * around
     inner = rows * around + np.arange(y.size).reshape(y.shape)
     lines = np.concatenate([(top + i)[:, None], inner, (top + around - i)[:, None]], 1)
-    lid = np.stack([lines[:-1, :-1], lines[1:, :-1], lines[1:, 1:], lines[:-1, 1:]], -1).reshape(-1, 4)
+    lid = np.stack([lines[:-1, :-1], lines[1:, :-1], lines[1:, 1:], lines[:-1, 1:]], -1).reshape(
+        -1, 4
+    )
     tips = np.concatenate(
         [
             np.stack([np.full(cross, top), lines[0, :-1], lines[0, 1:]], -1),
@@ -373,10 +558,18 @@ def shell(half_surface, cap, length, half_width, cross=24):
     floor_tips = np.array([[0, right[0], left[0]], [n - 1, left[-1], right[-1]]])
 
     def cap_uv(index):
-        return np.stack([vertices[index, 0] / length, 0.5 + 0.499 * np.abs(vertices[index, 1]) / half_width], -1)
+        return np.stack(
+            [vertices[index, 0] / length, 0.5 + 0.499 * np.abs(vertices[index, 1]) / half_width], -1
+        )
 
     faces = [wall, lid, tips, floor, floor_tips]
-    uv = [wall_uv[wall], cap_uv(lid), cap_uv(tips), np.zeros((*floor.shape, 2)), np.zeros((*floor_tips.shape, 2))]
+    uv = [
+        wall_uv[wall],
+        cap_uv(lid),
+        cap_uv(tips),
+        np.zeros((*floor.shape, 2)),
+        np.zeros((*floor_tips.shape, 2)),
+    ]
     return world(vertices, length), faces, uv
 
 

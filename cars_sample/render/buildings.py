@@ -32,7 +32,9 @@ def facade(rng, width, storey, storeys, ground="windows"):
         c.height += 0.3 * ramp
     elif kind == "panels":
         for along, pitch in ((x, rng.uniform(1.1, 2.4)), (y, storey / 2)):
-            c.put(coverage(stripes(along, pitch, 0.03), 0.02) * 0.8, (0.05, 0.05, 0.05), raise_by=-0.3)
+            c.put(
+                coverage(stripes(along, pitch, 0.03), 0.02) * 0.8, (0.05, 0.05, 0.05), raise_by=-0.3
+            )
     bays = max(2, round(width / rng.uniform(2.3, 4.2)))
     bay = width / bays
     half_w, half_h = bay * rng.uniform(0.22, 0.40), storey * rng.uniform(0.22, 0.34)
@@ -47,12 +49,18 @@ def facade(rng, width, storey, storeys, ground="windows"):
                 kind = (
                     "door"
                     if column == door and ground == "windows"
-                    else {"windows": "window", "shop": "shop", "garage": "garage", "blank": "none"}[ground]
+                    else {"windows": "window", "shop": "shop", "garage": "garage", "blank": "none"}[
+                        ground
+                    ]
                 )
                 if kind == "door":
                     w, h, cy = 0.5, storey * 0.38, storey * 0.38
                 elif kind in ("shop", "garage"):
-                    w, h, cy = bay * 0.44, storey * (0.38 if kind == "shop" else 0.40), storey * 0.42
+                    w, h, cy = (
+                        bay * 0.44,
+                        storey * (0.38 if kind == "shop" else 0.40),
+                        storey * 0.42,
+                    )
             if kind != "none":
                 opening(c, rng, x, y, cx, cy, w, h, kind, frame, panes, sill)
     if ground == "shop":  # a sign over the whole front
@@ -60,14 +68,27 @@ def facade(rng, width, storey, storeys, ground="windows"):
         colour = rng.uniform(0.02, 0.5, 3)
         c.put(coverage(sign, 0.02), colour, 0, 0.4, 0.3, raise_by=0.4)
         letters = np.sin(x * 9) * np.sin(x * 23 + 1) > 0.1
-        text = np.maximum(sd_box(x, y, width / 2, storey * 0.9, width * 0.2, storey * 0.035), np.where(letters, -1, 1))
-        c.put(coverage(text, 0.02), (0.75, 0.75, 0.7) if colour.mean() < 0.25 else (0.04, 0.04, 0.05))
+        text = np.maximum(
+            sd_box(x, y, width / 2, storey * 0.9, width * 0.2, storey * 0.035),
+            np.where(letters, -1, 1),
+        )
+        c.put(
+            coverage(text, 0.02), (0.75, 0.75, 0.7) if colour.mean() < 0.25 else (0.04, 0.04, 0.05)
+        )
     # Weather: dark at the foot, streaks from above, a gutter pipe.
     c.shade(1 - 0.35 * np.exp(-y / 0.5) - 0.10 * smoothstep(height - 0.8, height, y))
-    streaks = np.clip(blotches(rng, (1, x.shape[1]), 40), 0, 2) * smoothstep(0, 1, (y % storey) / storey)
+    streaks = np.clip(blotches(rng, (1, x.shape[1]), 40), 0, 2) * smoothstep(
+        0, 1, (y % storey) / storey
+    )
     c.shade(1 - 0.10 * streaks)
     if rng.random() < 0.6:
-        c.put(coverage(np.abs(x - bay * rng.integers(1, bays)) - 0.05, 0.02), (0.25, 0.25, 0.25), 0, 0.5, raise_by=0.5)
+        c.put(
+            coverage(np.abs(x - bay * rng.integers(1, bays)) - 0.05, 0.02),
+            (0.25, 0.25, 0.25),
+            0,
+            0.5,
+            raise_by=0.5,
+        )
     return c, height
 
 
@@ -85,7 +106,13 @@ def opening(c, rng, x, y, cx, cy, w, h, kind, frame, panes, sill):
         if blind > 0.45:  # curtains or a blind, part of the way down
             low = cy + h - 2 * h * (1.0 if blind > 0.85 else rng.uniform(0.1, 0.7))
             cloth = np.maximum(d + 0.03, low - y)
-            c.put(coverage(cloth, 0.02) * 0.85, rng.uniform(0.15, 0.45) * np.array([1, 0.96, 0.88]), 0, 0.3, 0.6)
+            c.put(
+                coverage(cloth, 0.02) * 0.85,
+                rng.uniform(0.15, 0.45) * np.array([1, 0.96, 0.88]),
+                0,
+                0.3,
+                0.6,
+            )
         elif rng.random() < 0.3:  # something light inside
             spot = sd_box(x, y, cx + rng.uniform(-w, w) / 2, cy - h * 0.4, w * 0.4, h * 0.5)
             c.put(coverage(np.maximum(spot, d), 0.05) * 0.5, (0.16, 0.14, 0.10))
@@ -93,7 +120,13 @@ def opening(c, rng, x, y, cx, cy, w, h, kind, frame, panes, sill):
         c.put(coverage(np.maximum(bars, d), 0.02), frame, 0, 0.5, 0)
     c.shade(1 - 0.45 * coverage(np.maximum(d, cy + h - 0.18 - y), 0.06))  # the lintel's shadow
     if sill and kind == "window":
-        c.put(coverage(sd_box(x, y, cx, cy - h - 0.11, w + 0.14, 0.05), 0.02), (0.42, 0.42, 0.40), 0, 0.7, raise_by=0.3)
+        c.put(
+            coverage(sd_box(x, y, cx, cy - h - 0.11, w + 0.14, 0.05), 0.02),
+            (0.42, 0.42, 0.40),
+            0,
+            0.7,
+            raise_by=0.3,
+        )
         c.shade(1 - 0.25 * coverage(sd_box(x, y, cx, cy - h - 0.45, w, 0.3), 0.15))
 
 
@@ -109,13 +142,37 @@ def build_house(rng, centre, turn, width, depth, storeys, ground="windows", pitc
     out = np.array([np.cos(turn), np.sin(turn)])
     middle = np.array(centre) - out * depth / 2
     place = {"smooth": False, "rotation": (0, 0, turn)}
-    things = [add_mesh("house", corners, faces, [painted(canvas, bump=0.05, repeat=True)], [uv], location=(*middle, height / 2), **place)]
+    things = [
+        add_mesh(
+            "house",
+            corners,
+            faces,
+            [painted(canvas, bump=0.05, repeat=True)],
+            [uv],
+            location=(*middle, height / 2),
+            **place,
+        )
+    ]
     if pitched if pitched is not None else storeys <= 2 and rng.random() < 0.6:
         rise, over = depth * rng.uniform(0.22, 0.38), 0.5
         x, y = depth / 2 + over, width / 2 + over
-        ridge = np.array([[-x, -y, -0.1], [-x, y, -0.1], [x, -y, -0.1], [x, y, -0.1], [0, -y, rise], [0, y, rise]])
+        ridge = np.array(
+            [
+                [-x, -y, -0.1],
+                [-x, y, -0.1],
+                [x, -y, -0.1],
+                [x, y, -0.1],
+                [0, -y, rise],
+                [0, y, rise],
+            ]
+        )
         u, v = np.meshgrid(np.arange(0, 4, 0.03), np.arange(0, 4, 0.03))
-        tiles = Canvas(u.shape, pick(rng, {(0.13, 0.055, 0.035): 1, (0.05, 0.05, 0.055): 1, (0.11, 0.09, 0.07): 1}), 0, 0.7)
+        tiles = Canvas(
+            u.shape,
+            pick(rng, {(0.13, 0.055, 0.035): 1, (0.05, 0.05, 0.055): 1, (0.11, 0.09, 0.07): 1}),
+            0,
+            0.7,
+        )
         tiles.shade((0.7 + 0.4 * (v / 0.33 % 1)) * (1 + 0.1 * blotches(rng, u.shape, 10)))
         quads = np.array([[2, 3, 5, 4], [1, 0, 4, 5]])
         slope = np.array([[[0, 0], [width / 4, 0], [width / 4, 1.2], [0, 1.2]]] * 2)
@@ -134,7 +191,12 @@ def build_house(rng, centre, turn, width, depth, storeys, ground="windows", pitc
         vertices, faces = box_mesh((depth / 2 + 0.12, width / 2 + 0.12, 0.25))
         things.append(
             add_mesh(
-                "parapet", vertices, faces, [plain(rng.uniform(0.08, 0.5, 1).repeat(3), roughness=0.8)], location=(*middle, height), **place
+                "parapet",
+                vertices,
+                faces,
+                [plain(rng.uniform(0.08, 0.5, 1).repeat(3), roughness=0.8)],
+                location=(*middle, height),
+                **place,
             )
         )
     return things
@@ -144,13 +206,32 @@ def build_fence(rng, centre, turn, length):
     """Boards, upright or lying, or wire mesh on posts."""
     height = rng.uniform(1.0, 2.1)
     x, y = np.meshgrid(np.arange(0, 3.6, 0.012), np.arange(0, height, 0.012))
-    colour = pick(rng, {(0.20, 0.13, 0.08): 2, (0.46, 0.44, 0.41): 1, (0.12, 0.10, 0.085): 1, (0.27, 0.25, 0.22): 2})
+    colour = pick(
+        rng,
+        {
+            (0.20, 0.13, 0.08): 2,
+            (0.46, 0.44, 0.41): 1,
+            (0.12, 0.10, 0.085): 1,
+            (0.27, 0.25, 0.22): 2,
+        },
+    )
     c, along = Canvas(x.shape, colour, 0, 0.75), y if rng.random() < 0.35 else x
     c.shade(1 + 0.22 * np.sin(np.floor(along / 0.15) * 12.99) + 0.06 * blotches(rng, x.shape, 40))
-    c.put(coverage(0.07 - np.abs((along / 0.15) % 1 - 0.5) * 0.15), (0.008, 0.008, 0.008), raise_by=-0.5)
+    c.put(
+        coverage(0.07 - np.abs((along / 0.15) % 1 - 0.5) * 0.15),
+        (0.008, 0.008, 0.008),
+        raise_by=-0.5,
+    )
     vertices, faces = box_mesh((0.03, length / 2, height / 2))
     at = vertices[faces[0]]
     uv = np.stack([at[..., 1] / 3.6, at[..., 2] / height + 0.5], -1)
     return add_mesh(
-        "fence", vertices, faces, [painted(c, 0.02, repeat=True)], [uv], smooth=False, location=(*centre, height / 2), rotation=(0, 0, turn)
+        "fence",
+        vertices,
+        faces,
+        [painted(c, 0.02, repeat=True)],
+        [uv],
+        smooth=False,
+        location=(*centre, height / 2),
+        rotation=(0, 0, turn),
     )

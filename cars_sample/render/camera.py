@@ -46,14 +46,29 @@ def draw_view(seed, design):
     word = {"front three-quarter": "front", "rear three-quarter": "rear"}.get(kind, kind)
     # Seen from behind, the car's own left is on the left; labels always name the car's side that faces the camera.
     label = word if kind in ("front", "rear") else f"{word}-{'left' if side > 0 else 'right'}"
-    return View(label, direction, position, target, focal_length, rng.choice([1.8, 2.8, 4, 5.6, 8]), rng.normal(0, 0.012))
+    return View(
+        label,
+        direction,
+        position,
+        target,
+        focal_length,
+        rng.choice([1.8, 2.8, 4, 5.6, 8]),
+        rng.normal(0, 0.012),
+    )
 
 
 def frame(design, direction, height, focal_length, fill, rng):
     """Camera position and target such that the car spans the share `fill` of the picture, a little off centre."""
     length, width, top = design.length / 2, design.width / 2, design.height
-    corners = [[x * 0.97, y * 0.97, z] for x in (-length, length) for y in (-width, width) for z in (0.0, top * 0.55)]
-    corners += [[x, y, top] for x in (-length * 0.45, length * 0.3) for y in (-width * 0.7, width * 0.7)]
+    corners = [
+        [x * 0.97, y * 0.97, z]
+        for x in (-length, length)
+        for y in (-width, width)
+        for z in (0.0, top * 0.55)
+    ]
+    corners += [
+        [x, y, top] for x in (-length * 0.45, length * 0.3) for y in (-width * 0.7, width * 0.7)
+    ]
     target, distance = np.array([0, 0, top * rng.uniform(0.44, 0.54)]), 6.0
     offset = rng.normal(0, 0.025)
     for _ in range(40):

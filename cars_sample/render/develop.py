@@ -28,7 +28,11 @@ def develop(radiance, seed):
 
     # White balance corrects half of the cast, and not quite in the right direction.
     cast = np.minimum(light, np.percentile(light, 90)).mean((0, 1))
-    light = light * (cast.mean() / cast) ** 0.55 * [1 + rng.normal(0.012, 0.05), 1, 1 - rng.normal(0.012, 0.05)]
+    light = (
+        light
+        * (cast.mean() / cast) ** 0.55
+        * [1 + rng.normal(0.012, 0.05), 1, 1 - rng.normal(0.012, 0.05)]
+    )
 
     light = light + 0.03 * blur(np.minimum(light, 8), 6 * w / 256)
     light = light * (1 - rng.uniform(0, 0.25) * ((x**2 + y**2) / 2) ** 1.5)[..., None]
@@ -52,7 +56,9 @@ def png(picture):
     h, w, _ = picture.shape
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     # Each row is filtered with Paeth's predictor (PNG specification, filter type 4).
     p = np.pad(picture.astype(np.int16), ((1, 0), (1, 0), (0, 0)))
@@ -62,4 +68,9 @@ def png(picture):
     residual = (picture.astype(np.int16) - predicted).astype(np.uint8).reshape(h, -1)
     rows = np.concatenate([np.full((h, 1), 4, np.uint8), residual], 1)
     header = struct.pack(">IIBBBBB", w, h, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9))
+        + chunk(b"IEND", b"")
+    )

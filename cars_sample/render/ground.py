@@ -27,26 +27,60 @@ def ground_material(rng, kind, brightness=1.0):
     colour = nodes.mix(ramp, (*np.array(dark) * tone, 1), (*np.array(light) * tone, 1))
     speckle = nodes.remap(fine, 0.28, 0.72, 0.05, 0.95)
     colour = nodes.mix(
-        0.5 if kind != "hall" else 0.1, colour, nodes.add("CombineXYZ", X=speckle, Y=speckle, Z=speckle).outputs[0], blend="OVERLAY"
+        0.5 if kind != "hall" else 0.1,
+        colour,
+        nodes.add("CombineXYZ", X=speckle, Y=speckle, Z=speckle).outputs[0],
+        blend="OVERLAY",
     )
     stains = nodes.remap(nodes.noise(spot, 1.6, 8.0, 0.8), 0.42, 0.70, 1.06, 0.72)
     if kind in ("asphalt", "concrete"):
         # Cracks are the borders of distorted cells; most of them are left out by a slow noise.
         warped = nodes.add(
-            "VectorMath", {"operation": "ADD"}, _0=spot, _1=nodes.add("TexNoise", Vector=spot, Scale=1.7, Detail=6.0).outputs[1]
+            "VectorMath",
+            {"operation": "ADD"},
+            _0=spot,
+            _1=nodes.add("TexNoise", Vector=spot, Scale=1.7, Detail=6.0).outputs[1],
         )
-        border = nodes.add("TexVoronoi", {"feature": "DISTANCE_TO_EDGE"}, Vector=warped.outputs[0], Scale=rng.uniform(0.2, 0.45)).outputs[0]
+        border = nodes.add(
+            "TexVoronoi",
+            {"feature": "DISTANCE_TO_EDGE"},
+            Vector=warped.outputs[0],
+            Scale=rng.uniform(0.2, 0.45),
+        ).outputs[0]
         crack = nodes.remap(border, 0, 0.006, rng.uniform(0.35, 0.9), 1)
-        stains = nodes.math("MULTIPLY", stains, nodes.math("MAXIMUM", crack, nodes.remap(nodes.noise(spot, 0.25, 2.0), 0.42, 0.55)))
+        stains = nodes.math(
+            "MULTIPLY",
+            stains,
+            nodes.math("MAXIMUM", crack, nodes.remap(nodes.noise(spot, 0.25, 2.0), 0.42, 0.55)),
+        )
     if kind in ("paving", "concrete", "hall"):
         size = {"paving": (0.20, 0.10), "concrete": (3.0, 3.0), "hall": (0.6, 0.6)}[kind]
         gap = {"paving": 0.006, "concrete": 0.012, "hall": 0.003}[kind]
-        joint = nodes.add("TexBrick", {"offset": 0.5 if kind == "paving" else 0.0}, Vector=spot, Scale=1.0, Bias=-0.2)
-        nodes.set(joint, Color1=(1, 1, 1), Color2=(0.78, 0.76, 0.74), Mortar=(0.45, 0.45, 0.43), Mortar_Size=gap, Mortar_Smooth=0.4)
+        joint = nodes.add(
+            "TexBrick",
+            {"offset": 0.5 if kind == "paving" else 0.0},
+            Vector=spot,
+            Scale=1.0,
+            Bias=-0.2,
+        )
+        nodes.set(
+            joint,
+            Color1=(1, 1, 1),
+            Color2=(0.78, 0.76, 0.74),
+            Mortar=(0.45, 0.45, 0.43),
+            Mortar_Size=gap,
+            Mortar_Smooth=0.4,
+        )
         nodes.set(joint, Brick_Width=size[0], Row_Height=size[1])
         colour = nodes.mix(1.0, colour, joint.outputs[0], blend="MULTIPLY")
-    colour = nodes.add("VectorMath", {"operation": "SCALE"}, _0=colour, Scale=stains if kind != "hall" else 1.0).outputs[0]
-    damp = rng.uniform(0.0, 0.35) if kind in ("asphalt", "concrete", "paving") and rng.random() < 0.25 else 0.0
+    colour = nodes.add(
+        "VectorMath", {"operation": "SCALE"}, _0=colour, Scale=stains if kind != "hall" else 1.0
+    ).outputs[0]
+    damp = (
+        rng.uniform(0.0, 0.35)
+        if kind in ("asphalt", "concrete", "paving") and rng.random() < 0.25
+        else 0.0
+    )
     roughness = nodes.remap(patches, 0.35, 0.65, rough[0] - damp * 1.3, rough[1] - damp)
     nodes.set(shader, Base_Color=colour, Roughness=roughness, Specular_IOR_Level=0.35)
     if relief:
@@ -57,7 +91,15 @@ def ground_material(rng, kind, brightness=1.0):
 def slab(centre, half, material, turn=0.0, z=0.0):
     """A thin box whose top lies at z."""
     vertices, faces = box_mesh((*half, 0.1))
-    return add_mesh("slab", vertices, faces, [material], smooth=False, location=(*centre, z - 0.1), rotation=(0, 0, turn))
+    return add_mesh(
+        "slab",
+        vertices,
+        faces,
+        [material],
+        smooth=False,
+        location=(*centre, z - 0.1),
+        rotation=(0, 0, turn),
+    )
 
 
 def marking(rng, centre, half, colour=(0.55, 0.55, 0.53), turn=0.0):
@@ -70,28 +112,47 @@ def marking(rng, centre, half, colour=(0.55, 0.55, 0.53), turn=0.0):
     x, y = half
     corners = np.array([[-x, -y, 0], [x, -y, 0], [x, y, 0], [-x, y, 0]])
     return add_mesh(
-        "marking", corners, [np.array([[0, 1, 2, 3]])], [material], smooth=False, location=(*centre, 0.003), rotation=(0, 0, turn)
+        "marking",
+        corners,
+        [np.array([[0, 1, 2, 3]])],
+        [material],
+        smooth=False,
+        location=(*centre, 0.003),
+        rotation=(0, 0, turn),
     )
 
 
 def tyre_marks(rng, turn):
     """Two dark tracks, as wide apart as wheels are, along the direction `turn`."""
     material, nodes, shader = new_material("tracks")
-    shade = nodes.remap(nodes.noise(nodes.position(), 0.8, 6.0), 0.4, 0.7, 0.0, rng.uniform(0.25, 0.55))
+    shade = nodes.remap(
+        nodes.noise(nodes.position(), 0.8, 6.0), 0.4, 0.7, 0.0, rng.uniform(0.25, 0.55)
+    )
     nodes.set(shader, Base_Color=(0.015, 0.015, 0.016), Roughness=0.7, Alpha=shade)
     offset, length = rng.normal(0, 0.8), 18.0
     x = np.linspace(-length, length, 40)
     bend = offset + rng.normal(0, 0.01) * x**2 / 4
     for side in (-0.75, 0.75):
-        vertices = np.concatenate([np.stack([x, bend + side + w, 0 * x + 0.002], -1) for w in (-0.11, 0.11)])
-        add_mesh("track", vertices, [grid_faces(2, 40)], [material], smooth=False, rotation=(0, 0, turn))
+        vertices = np.concatenate(
+            [np.stack([x, bend + side + w, 0 * x + 0.002], -1) for w in (-0.11, 0.11)]
+        )
+        add_mesh(
+            "track", vertices, [grid_faces(2, 40)], [material], smooth=False, rotation=(0, 0, turn)
+        )
 
 
 def litter(rng, centre, radius, n, dry):
     """Fallen leaves and pebbles, thicker where the wind left them."""
     heaps = zip(rng.uniform(-radius, radius, (5, 2)), rng.uniform(0.3, radius, 5), strict=True)
-    place = np.concatenate([rng.normal(middle, spread, (n // 5, 2)) for middle, spread in heaps]) + centre
-    m, size, turn = len(place), rng.uniform(0.008, 0.03, len(place)), rng.uniform(0, 2 * np.pi, (len(place), 1))
+    place = (
+        np.concatenate([rng.normal(middle, spread, (n // 5, 2)) for middle, spread in heaps])
+        + centre
+    )
+    m, size, turn = (
+        len(place),
+        rng.uniform(0.008, 0.03, len(place)),
+        rng.uniform(0, 2 * np.pi, (len(place), 1)),
+    )
     angle = turn + np.linspace(0, 2 * np.pi, 4, endpoint=False)
     corners = np.stack(
         [
@@ -102,4 +163,10 @@ def litter(rng, centre, radius, n, dry):
         -1,
     )
     colour = (0.13, 0.085, 0.04) if dry else (0.20, 0.19, 0.17)
-    add_mesh("litter", corners.reshape(-1, 3), [np.arange(4 * m).reshape(-1, 4)], [plain(colour, roughness=0.8)], smooth=False)
+    add_mesh(
+        "litter",
+        corners.reshape(-1, 3),
+        [np.arange(4 * m).reshape(-1, 4)],
+        [plain(colour, roughness=0.8)],
+        smooth=False,
+    )

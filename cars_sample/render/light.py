@@ -41,14 +41,22 @@ def daylight(seed, view):
     # Clouds: noise on a plane above, seen in perspective.
     ray = nodes.add("TexCoord").outputs["Generated"]
     rise = nodes.math("ADD", nodes.add("SeparateXYZ", _0=ray).outputs[2], 0.18)
-    plane = nodes.add("VectorMath", {"operation": "DIVIDE"}, _0=ray, _1=nodes.add("CombineXYZ", X=rise, Y=rise, Z=rise).outputs[0]).outputs[
-        0
-    ]
-    plane = nodes.add("VectorMath", {"operation": "ADD"}, _0=plane, _1=tuple(rng.uniform(-20, 20, 3))).outputs[0]
+    plane = nodes.add(
+        "VectorMath",
+        {"operation": "DIVIDE"},
+        _0=ray,
+        _1=nodes.add("CombineXYZ", X=rise, Y=rise, Z=rise).outputs[0],
+    ).outputs[0]
+    plane = nodes.add(
+        "VectorMath", {"operation": "ADD"}, _0=plane, _1=tuple(rng.uniform(-20, 20, 3))
+    ).outputs[0]
     start = 0.15 if overcast else rng.uniform(0.38, 0.62)
     cover = nodes.remap(nodes.noise(plane, rng.uniform(0.7, 1.6), 7.0), start, start + 0.28)
     bright = (6 + 8 * np.sin(elevation)) if overcast else (8 + 10 * np.sin(elevation))
-    nodes.set(background, Color=nodes.mix(cover, sky.outputs[0], (bright * 0.97, bright, bright * 1.04, 1)))
+    nodes.set(
+        background,
+        Color=nodes.mix(cover, sky.outputs[0], (bright * 0.97, bright, bright * 1.04, 1)),
+    )
     if not overcast:
         sun = bpy.data.lights.new("sun", "SUN")
         warm = min(1.0, elevation)
@@ -56,13 +64,27 @@ def daylight(seed, view):
         sun.angle, sun.color = np.radians(1.0), (1, lerp(0.78, 0.96, warm), lerp(0.55, 0.90, warm))
         from mathutils import Vector
 
-        ray = -np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+        ray = -np.array(
+            [
+                np.cos(azimuth) * np.cos(elevation),
+                np.sin(azimuth) * np.cos(elevation),
+                np.sin(elevation),
+            ]
+        )
         add_object("sun", sun).rotation_euler = Vector(ray).to_track_quat("-Z", "Y").to_euler()
 
 
 def panel(centre, half, watts, rotation=(0, 0, 0), seen=True, colour=(1, 0.97, 0.92)):
     """A glowing rectangle."""
     vertices, faces = box_mesh(half)
-    lamp = add_mesh("lamp", vertices, faces, [plain(colour, glow=watts)], smooth=False, location=centre, rotation=rotation)
+    lamp = add_mesh(
+        "lamp",
+        vertices,
+        faces,
+        [plain(colour, glow=watts)],
+        smooth=False,
+        location=centre,
+        rotation=rotation,
+    )
     lamp.visible_camera = seen
     return lamp

@@ -20,11 +20,20 @@ def leaf_material(rng, brightness=1.0):
     material, nodes, shader = new_material("leaves")
     spot = nodes.position()
     clump, leaf = nodes.noise(spot, 0.9, 2.0), nodes.noise(spot, 9.0, 1.0)
-    mixed = nodes.math("ADD", nodes.math("MULTIPLY", clump, 0.55), nodes.math("MULTIPLY", leaf, 0.45))
-    colour = nodes.mix(nodes.remap(mixed, 0.32, 0.68), (*base * 0.55, 1), (*np.minimum(base * (2.3, 2.0, 1.7), 1), 1))
+    mixed = nodes.math(
+        "ADD", nodes.math("MULTIPLY", clump, 0.55), nodes.math("MULTIPLY", leaf, 0.45)
+    )
+    colour = nodes.mix(
+        nodes.remap(mixed, 0.32, 0.68),
+        (*base * 0.55, 1),
+        (*np.minimum(base * (2.3, 2.0, 1.7), 1), 1),
+    )
     nodes.set(shader, Base_Color=colour, Roughness=0.5)
     through = nodes.add("BsdfTranslucent", Color=colour)
-    output(nodes, nodes.add("MixShader", _0=0.38, _1=shader.outputs[0], _2=through.outputs[0]).outputs[0])
+    output(
+        nodes,
+        nodes.add("MixShader", _0=0.38, _1=shader.outputs[0], _2=through.outputs[0]).outputs[0],
+    )
     return material
 
 
@@ -44,7 +53,10 @@ def scatter_leaves(rng, clumps, n, size, outward):
     b = np.cross(normal, a)
     b /= np.linalg.norm(b, axis=1, keepdims=True)
     scale = size * rng.uniform(0.5, 1.5, (n, 1))
-    vertices = np.stack([place - a * scale, place - b * scale * 0.55, place + a * scale, place + b * scale * 0.55], 1)
+    vertices = np.stack(
+        [place - a * scale, place - b * scale * 0.55, place + a * scale, place + b * scale * 0.55],
+        1,
+    )
     return vertices.reshape(-1, 3), np.arange(4 * n).reshape(-1, 4)
 
 
@@ -63,7 +75,13 @@ def grow(rng, height, crown_base, width, levels):
         for _ in range(rng.integers(2, 5)):
             fork = direction * 0.55 + rng.normal(size=3) * (0.62, 0.62, 0.45) + (0, 0, 0.18)
             at = start + (end - start) * rng.uniform(0.45, 1.0)
-            branch(at, fork / np.linalg.norm(fork), length * rng.uniform(0.6, 0.85), radius * 0.58, level + 1)
+            branch(
+                at,
+                fork / np.linalg.norm(fork),
+                length * rng.uniform(0.6, 0.85),
+                radius * 0.58,
+                level + 1,
+            )
 
     root, top = np.zeros(3), np.array([*rng.normal(0, 0.05, 2) * height, height * 0.72])
     branches.append((root, top, 0.017 * height))
@@ -85,7 +103,13 @@ def branch_mesh(branches, sides=5):
     other = np.cross(axis, across)
     angle = np.linspace(0, 2 * np.pi, sides, endpoint=False)[None, :, None]
     circle = across[:, None] * np.cos(angle) + other[:, None] * np.sin(angle)
-    rings = np.stack([start[:, None] + circle * radius[:, None, None], end[:, None] + circle * radius[:, None, None] * 0.6], 1)
+    rings = np.stack(
+        [
+            start[:, None] + circle * radius[:, None, None],
+            end[:, None] + circle * radius[:, None, None] * 0.6,
+        ],
+        1,
+    )
     i = np.arange(sides)
     quad = np.stack([i, (i + 1) % sides, sides + (i + 1) % sides, sides + i], -1)
     faces = quad[None] + 2 * sides * np.arange(len(branches))[:, None, None]
@@ -112,7 +136,9 @@ def build_tree(rng, height, season="green"):
         clumps, leaves, size = np.array(whorls), 22000, 0.055
     else:
         crown = height * rng.uniform(0.2, 0.34)
-        branches, tips = grow(rng, height, crown, rng.uniform(0.5, 0.8), 5 if season == "bare" else 4)
+        branches, tips = grow(
+            rng, height, crown, rng.uniform(0.5, 0.8), 5 if season == "bare" else 4
+        )
         clumps = np.concatenate([tips, rng.uniform(0.07, 0.15, (len(tips), 1)) * height], 1)
         leaves, size = (0 if season == "bare" else 48000), 0.055 * height / 8
     wood, wood_faces = branch_mesh(branches)
@@ -122,17 +148,30 @@ def build_tree(rng, height, season="green"):
     vertices, faces = scatter_leaves(rng, clumps, leaves, size, middle)
     index = np.r_[np.zeros(len(faces), int), np.ones(len(wood_faces), int)]
     vertices = np.concatenate([vertices, wood])
-    return add_mesh("tree", vertices, [faces, wood_faces + 4 * leaves], [leaf_material(rng), bark()], material_index=index, smooth=False)
+    return add_mesh(
+        "tree",
+        vertices,
+        [faces, wood_faces + 4 * leaves],
+        [leaf_material(rng), bark()],
+        material_index=index,
+        smooth=False,
+    )
 
 
 def build_bush(rng, height):
     """A round shrub of several stems."""
     n = rng.integers(25, 50)
     clumps = np.concatenate(
-        [rng.normal(size=(n, 3)) * (0.42, 0.42, 0.28) * height + (0, 0, height * 0.45), np.full((n, 1), height * 0.28)], 1
+        [
+            rng.normal(size=(n, 3)) * (0.42, 0.42, 0.28) * height + (0, 0, height * 0.45),
+            np.full((n, 1), height * 0.28),
+        ],
+        1,
     )
     clumps[:, 2] = np.abs(clumps[:, 2])
-    vertices, faces = scatter_leaves(rng, clumps, 14000, 0.03 * height**0.5, np.array([0, 0, height * 0.2]))
+    vertices, faces = scatter_leaves(
+        rng, clumps, 14000, 0.03 * height**0.5, np.array([0, 0, height * 0.2])
+    )
     return add_mesh("bush", vertices, [faces], [leaf_material(rng)], smooth=False)
 
 
@@ -142,12 +181,28 @@ def build_hedge(rng, length, height):
     x, on_top = rng.uniform(-length / 2, length / 2, n), rng.random(n) < 0.3
     top = height * (1 + 0.05 * np.sin(x * 0.9 + rng.uniform(0, 6)) + 0.03 * np.sin(x * 3.1))
     y = np.where(on_top, rng.uniform(-0.4, 0.4, n), rng.choice([-0.4, 0.4], n))
-    clumps = np.stack([x, y, np.where(on_top, 1, rng.uniform(0.02, 1, n)) * top, np.full(n, 0.12)], -1)
-    vertices, faces = scatter_leaves(rng, clumps, int(2600 * length), 0.04, np.array([0, 0, height / 2]))
+    clumps = np.stack(
+        [x, y, np.where(on_top, 1, rng.uniform(0.02, 1, n)) * top, np.full(n, 0.12)], -1
+    )
+    vertices, faces = scatter_leaves(
+        rng, clumps, int(2600 * length), 0.04, np.array([0, 0, height / 2])
+    )
     hedge = add_mesh("hedge", vertices, [faces], [leaf_material(rng, 0.8)], smooth=False)
-    corners = np.array([[x, y, z] for x in (-length / 2, length / 2) for y in (-0.33, 0.33) for z in (0, height * 0.9)])
+    corners = np.array(
+        [
+            [x, y, z]
+            for x in (-length / 2, length / 2)
+            for y in (-0.33, 0.33)
+            for z in (0, height * 0.9)
+        ]
+    )
     quads = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [1, 5, 7, 3]])
-    return [hedge, add_mesh("core", corners, [quads], [plain((0.012, 0.018, 0.006), roughness=1)], smooth=False)]
+    return [
+        hedge,
+        add_mesh(
+            "core", corners, [quads], [plain((0.012, 0.018, 0.006), roughness=1)], smooth=False
+        ),
+    ]
 
 
 def build_grass(rng, centre, radius, tall=0.05, n=180000, keep=None):
@@ -164,10 +219,32 @@ def build_grass(rng, centre, radius, tall=0.05, n=180000, keep=None):
     high = tall * rng.uniform(0.4, 1.4, n) * (1 + 0.25 * clumps.clip(-2, 2))
     turn, lean = rng.uniform(0, 2 * np.pi, n), rng.normal(0, 0.55, (n, 2)) * high[:, None]
     wide = 0.003 + 0.003 * rng.random(n)
-    base = np.stack([np.stack([x + k * wide * np.cos(turn), y + k * wide * np.sin(turn), 0 * x], -1) for k in (-1, 1)], 1)
+    base = np.stack(
+        [
+            np.stack([x + k * wide * np.cos(turn), y + k * wide * np.sin(turn), 0 * x], -1)
+            for k in (-1, 1)
+        ],
+        1,
+    )
     tip = np.stack([x + lean[:, 0], y + lean[:, 1], high], -1)[:, None]
     material, nodes, shader = new_material("blades")
     spot = nodes.position()
-    green = nodes.mix(nodes.remap(nodes.noise(spot, 7.0), 0.35, 0.65), (0.045, 0.070, 0.016, 1), (0.11, 0.13, 0.04, 1))
-    nodes.set(shader, Roughness=0.6, Base_Color=nodes.mix(nodes.remap(nodes.noise(spot, 0.7), 0.5, 0.72), green, (0.20, 0.17, 0.075, 1)))
-    return add_mesh("grass", np.concatenate([base, tip], 1).reshape(-1, 3), [np.arange(3 * n).reshape(-1, 3)], [material], smooth=False)
+    green = nodes.mix(
+        nodes.remap(nodes.noise(spot, 7.0), 0.35, 0.65),
+        (0.045, 0.070, 0.016, 1),
+        (0.11, 0.13, 0.04, 1),
+    )
+    nodes.set(
+        shader,
+        Roughness=0.6,
+        Base_Color=nodes.mix(
+            nodes.remap(nodes.noise(spot, 0.7), 0.5, 0.72), green, (0.20, 0.17, 0.075, 1)
+        ),
+    )
+    return add_mesh(
+        "grass",
+        np.concatenate([base, tip], 1).reshape(-1, 3),
+        [np.arange(3 * n).reshape(-1, 3)],
+        [material],
+        smooth=False,
+    )

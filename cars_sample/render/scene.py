@@ -45,7 +45,13 @@ def describe(seed):
     """The labels of a seed's picture, known before it is rendered."""
     design = draw_design(seed)
     view = draw_view(seed, design)
-    return {"seed": seed, "body_type": design.body_type, "paint": design.paint, "view": view.label, "setting": draw_setting(seed)}
+    return {
+        "seed": seed,
+        "body_type": design.body_type,
+        "paint": design.paint,
+        "view": view.label,
+        "setting": draw_setting(seed),
+    }
 
 
 def render_picture(seed, size=256):

@@ -14,7 +14,15 @@ from light import daylight, new_world, panel
 from plants import build_bush, build_grass, build_hedge, build_tree
 from shapes import box_mesh, generator, grid_faces, pick, revolve
 
-SETTINGS = {"parking": 27, "street": 23, "driveway": 15, "field": 9, "road": 10, "showroom": 9, "studio": 7}
+SETTINGS = {
+    "parking": 27,
+    "street": 23,
+    "driveway": 15,
+    "field": 9,
+    "road": 10,
+    "showroom": 9,
+    "studio": 7,
+}
 # What borders the scene on each side, by setting.
 BORDERS = {
     "parking": {"houses": 32, "trees": 38, "hedge": 14, "fence": 10, "open": 6},
@@ -44,16 +52,47 @@ def studio(seed):
     """A seamless backdrop under soft boxes."""
     rng = generator(seed, "studio")
     new_world(0.15, (0.8, 0.85, 0.95))
-    grey = pick(rng, {(0.75, 0.75, 0.75): 4, (0.32, 0.32, 0.33): 2, (0.06, 0.06, 0.065): 2, (0.5, 0.53, 0.57): 1})
+    grey = pick(
+        rng,
+        {
+            (0.75, 0.75, 0.75): 4,
+            (0.32, 0.32, 0.33): 2,
+            (0.06, 0.06, 0.065): 2,
+            (0.5, 0.53, 0.57): 1,
+        },
+    )
     bend = np.linspace(0, np.pi / 2, 20)
-    profile = np.concatenate([[(0, 0), (6, 0)], np.stack([6 + 3.5 * np.sin(bend), 3.5 - 3.5 * np.cos(bend)], -1), [(9.5, 12)]])
+    profile = np.concatenate(
+        [
+            [(0, 0), (6, 0)],
+            np.stack([6 + 3.5 * np.sin(bend), 3.5 - 3.5 * np.cos(bend)], -1),
+            [(9.5, 12)],
+        ]
+    )
     vertices, faces = revolve(profile, 64)
-    add_mesh("backdrop", vertices[:, [0, 2, 1]] * (1.3, 1.3, 1), [faces[0][:, ::-1]], [plain(grey, roughness=rng.choice([0.3, 0.7]))])
+    add_mesh(
+        "backdrop",
+        vertices[:, [0, 2, 1]] * (1.3, 1.3, 1),
+        [faces[0][:, ::-1]],
+        [plain(grey, roughness=rng.choice([0.3, 0.7]))],
+    )
     for i in range(rng.integers(2, 4)):
-        panel((rng.uniform(-1, 1), (i - 1) * 2.6, 4.8), (rng.uniform(2, 4), rng.uniform(0.2, 0.8), 0.02), rng.uniform(12, 30), seen=False)
+        panel(
+            (rng.uniform(-1, 1), (i - 1) * 2.6, 4.8),
+            (rng.uniform(2, 4), rng.uniform(0.2, 0.8), 0.02),
+            rng.uniform(12, 30),
+            seen=False,
+        )
     for _ in range(2):
         a = rng.uniform(0, 2 * np.pi)
-        panel((np.cos(a) * 6.5, np.sin(a) * 6.5, 2.4), (0.02, 1.6, 1.2), rng.uniform(5, 14), (0, 0, a), seen=False, colour=(1, 1, 1))
+        panel(
+            (np.cos(a) * 6.5, np.sin(a) * 6.5, 2.4),
+            (0.02, 1.6, 1.2),
+            rng.uniform(5, 14),
+            (0, 0, a),
+            seen=False,
+            colour=(1, 1, 1),
+        )
 
 
 def showroom(seed, view):
@@ -62,17 +101,40 @@ def showroom(seed, view):
     new_world(0.2, (0.8, 0.85, 0.95))
     slab((0, 0), (16, 16), ground_material(rng, "hall"))
     walls = [
-        plain(rng.choice([(0.6, 0.6, 0.58), (0.42, 0.08, 0.06), (0.16, 0.18, 0.21), (0.03, 0.03, 0.035), (0.5, 0.46, 0.38)]), roughness=0.7)
+        plain(
+            rng.choice(
+                [
+                    (0.6, 0.6, 0.58),
+                    (0.42, 0.08, 0.06),
+                    (0.16, 0.18, 0.21),
+                    (0.03, 0.03, 0.035),
+                    (0.5, 0.46, 0.38),
+                ]
+            ),
+            roughness=0.7,
+        )
         for _ in range(4)
     ]
     for k in range(4):
         a = k * np.pi / 2
         vertices, faces = box_mesh((0.1, 16, 3))
-        add_mesh("wall", vertices, faces, [walls[k]], smooth=False, location=(np.cos(a) * 14, np.sin(a) * 14, 3), rotation=(0, 0, a))
+        add_mesh(
+            "wall",
+            vertices,
+            faces,
+            [walls[k]],
+            smooth=False,
+            location=(np.cos(a) * 14, np.sin(a) * 14, 3),
+            rotation=(0, 0, a),
+        )
         if rng.random() < 0.5:  # a glass front onto daylight
             for i in range(-4, 5):
                 panel(
-                    (np.cos(a) * 13.85 - np.sin(a) * i * 2.9, np.sin(a) * 13.85 + np.cos(a) * i * 2.9, 2.2),
+                    (
+                        np.cos(a) * 13.85 - np.sin(a) * i * 2.9,
+                        np.sin(a) * 13.85 + np.cos(a) * i * 2.9,
+                        2.2,
+                    ),
                     (0.03, 1.3, 1.6),
                     rng.uniform(0.7, 2.2),
                     (0, 0, a),
@@ -81,12 +143,18 @@ def showroom(seed, view):
     slab((0, 0), (16, 16), plain((0.30, 0.30, 0.30), roughness=0.9), z=6.2)
     for i in range(rng.integers(3, 6)):
         for j in (-1, 0, 1):
-            panel((j * 5.5, (i - 2) * 2.8, 5.4), (rng.uniform(1.5, 2.4), 0.10, 0.03), rng.uniform(18, 42))
+            panel(
+                (j * 5.5, (i - 2) * 2.8, 5.4),
+                (rng.uniform(1.5, 2.4), 0.10, 0.03),
+                rng.uniform(18, 42),
+            )
     for _ in range(rng.integers(5, 12)):  # stands, banners, furniture
         a, far = rng.uniform(0, 2 * np.pi), rng.uniform(7.5, 13)
         half = rng.uniform((0.03, 0.2, 0.4), (0.3, 1.0, 1.4))
         vertices, faces = box_mesh(half)
-        colour = rng.uniform(0.02, 0.7, 3) if rng.random() < 0.5 else rng.uniform(0.02, 0.7, 1).repeat(3)
+        colour = (
+            rng.uniform(0.02, 0.7, 3) if rng.random() < 0.5 else rng.uniform(0.02, 0.7, 1).repeat(3)
+        )
         add_mesh(
             "stand",
             vertices,
@@ -98,7 +166,10 @@ def showroom(seed, view):
         )
     others = ParkedCars(seed, rng, view)
     for _ in range(rng.integers(1, 4)):
-        a, far = np.arctan2(-view.direction[1], -view.direction[0]) + rng.normal(0, 0.7), rng.uniform(6, 9.5)
+        a, far = (
+            np.arctan2(-view.direction[1], -view.direction[0]) + rng.normal(0, 0.7),
+            rng.uniform(6, 9.5),
+        )
         others.park(np.cos(a) * far, np.sin(a) * far, rng.uniform(0, 2 * np.pi))
     others.remove_templates()
 
@@ -116,7 +187,11 @@ class ParkedCars:
         ahead = spot @ self.view.direction
         across = abs(spot[0] * self.view.direction[1] - spot[1] * self.view.direction[0])
         hides = ahead > 0.5 and across < 3.2 + 0.3 * ahead
-        if hides or np.hypot(*(spot - camera)) < 4.5 or min(np.hypot(x - a, y - b) for a, b in self.taken) < 2.45:
+        if (
+            hides
+            or np.hypot(*(spot - camera)) < 4.5
+            or min(np.hypot(x - a, y - b) for a, b in self.taken) < 2.45
+        ):
             return False
         from mathutils import Matrix
 
@@ -147,7 +222,9 @@ class Outdoors:
     def build(self):
         self.ground(generator(self.seed, "ground"))
         parked = generator(self.seed, "parked")
-        wanted = {"parking": 0.9, "street": 0.85, "driveway": 0.2, "road": 0.15, "field": 0.2}[self.setting]
+        wanted = {"parking": 0.9, "street": 0.85, "driveway": 0.2, "road": 0.15, "field": 0.2}[
+            self.setting
+        ]
         self.cars = ParkedCars(self.seed, parked, self.view) if parked.random() < wanted else None
         for side in range(4):
             self.border(generator(self.seed, f"border {side}"), side)
@@ -171,16 +248,32 @@ class Outdoors:
             "driveway": {"concrete": 4, "paving": 3, "gravel": 2, "asphalt": 2}, "field": {"grass": 6, "gravel": 2, "dirt": 2},
         }[kind]  # fmt: skip
         self.under = under = pick(rng, under)
-        beyond = "grass" if kind in ("field", "road") else pick(rng, {"grass": 5, "asphalt": 2, "concrete": 2, "paving": 2})
+        beyond = (
+            "grass"
+            if kind in ("field", "road")
+            else pick(rng, {"grass": 5, "asphalt": 2, "concrete": 2, "paving": 2})
+        )
         slab((0, 0), (400, 400), ground_material(rng, beyond), z=-0.045)
-        self.near = {"parking": 17, "street": 5.5, "road": 4.0, "driveway": 7, "field": 12}[kind] * rng.uniform(0.85, 1.15)
-        self.lane = rng.choice([1, -1])  # the side on which the road goes on; the kerb is on the other one
+        self.near = {"parking": 17, "street": 5.5, "road": 4.0, "driveway": 7, "field": 12}[
+            kind
+        ] * rng.uniform(0.85, 1.15)
+        self.lane = rng.choice(
+            [1, -1]
+        )  # the side on which the road goes on; the kerb is on the other one
         across = self.at(0, self.lane * (self.near - 1.5)) if kind in ("street", "road") else (0, 0)
         if under != "grass" or beyond != "grass":
-            slab(across, (60 if kind in ("street", "road") else self.near * 1.4, self.near), ground_material(rng, under), self.turn)
+            slab(
+                across,
+                (60 if kind in ("street", "road") else self.near * 1.4, self.near),
+                ground_material(rng, under),
+                self.turn,
+            )
         white = (0.55, 0.55, 0.53)
         if kind == "parking":
-            pitch, colour = rng.uniform(2.5, 2.8), white if rng.random() < 0.8 else (0.5, 0.36, 0.04)
+            pitch, colour = (
+                rng.uniform(2.5, 2.8),
+                white if rng.random() < 0.8 else (0.5, 0.36, 0.04),
+            )
             self.pitch = pitch
             for i in range(-5, 6):
                 marking(rng, self.at(0, (i + 0.5) * pitch), (2.5, 0.05), colour, self.turn)
@@ -189,7 +282,13 @@ class Outdoors:
                 marking(rng, self.at(i * 6.0, self.lane * 2.9), (1.5, 0.06), white, self.turn)
             if kind == "street" and rng.random() < 0.7:  # the pavement and its kerb
                 edge = 1.15 + rng.uniform(0, 0.3)
-                slab(self.at(0, -self.lane * (edge + 0.07)), (60, 0.07), ground_material(rng, "concrete"), self.turn, z=0.12)
+                slab(
+                    self.at(0, -self.lane * (edge + 0.07)),
+                    (60, 0.07),
+                    ground_material(rng, "concrete"),
+                    self.turn,
+                    z=0.12,
+                )
                 slab(
                     self.at(0, -self.lane * (edge + 1.9)),
                     (60, 1.75),
@@ -215,9 +314,16 @@ class Outdoors:
             centre = np.array(across)
 
             def outside(x, y):
-                return np.abs((x - centre[0]) * -np.sin(self.turn) + (y - centre[1]) * np.cos(self.turn)) > edge
+                return (
+                    np.abs(
+                        (x - centre[0]) * -np.sin(self.turn) + (y - centre[1]) * np.cos(self.turn)
+                    )
+                    > edge
+                )
 
-            build_grass(rng, -self.view.direction * 5, 11.0, tall=rng.uniform(0.04, 0.12), keep=outside)
+            build_grass(
+                rng, -self.view.direction * 5, 11.0, tall=rng.uniform(0.04, 0.12), keep=outside
+            )
         if (kind != "parking" and rng.random() < 0.6) or rng.random() < 0.3:
             litter(rng, toward * 0.5, 3.5, rng.integers(100, 500), dry=rng.random() < 0.6)
 
@@ -226,25 +332,46 @@ class Outdoors:
         season = pick(generator(self.seed, "season"), {"green": 70, "bare": 16, "mixed": 14})
         species = "bush"
         if kind == "tree":
-            species = "conifer" if rng.random() < 0.15 else season if season != "mixed" else rng.choice(["green", "bare"])
+            species = (
+                "conifer"
+                if rng.random() < 0.15
+                else season
+                if season != "mixed"
+                else rng.choice(["green", "bare"])
+            )
         key = f"{species} {rng.integers(2)}"
         if key not in self.plants:
             own = generator(self.seed, key)
-            self.plants[key] = build_bush(own, 1.0) if species == "bush" else build_tree(own, 8.0, species)
+            self.plants[key] = (
+                build_bush(own, 1.0) if species == "bush" else build_tree(own, 8.0, species)
+            )
             self.plants[key].location = (0, 0, -100)
         size = height / (1.0 if species == "bush" else 8.0)
         add_object(
-            key, self.plants[key].data, (*place, -0.05), (0, 0, rng.uniform(0, 2 * np.pi)), (size, size, size * rng.uniform(0.85, 1.15))
+            key,
+            self.plants[key].data,
+            (*place, -0.05),
+            (0, 0, rng.uniform(0, 2 * np.pi)),
+            (size, size, size * rng.uniform(0.85, 1.15)),
         )
 
     def border(self, rng, side):
         """One of the four sides: front, left, rear, right of the car."""
         angle = side * np.pi / 2 + self.turn
-        out, along = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+        out, along = (
+            np.array([np.cos(angle), np.sin(angle)]),
+            np.array([-np.sin(angle), np.cos(angle)]),
+        )
         camera = max(0.0, out @ self.view.position[:2])
         kind = pick(rng, BORDERS[self.setting])
         lateral = side % 2 == 1
-        far = {"parking": (6, 15), "street": (4.2, 7.5), "driveway": (3.8, 8), "field": (8, 20), "road": (6.5, 16)}[self.setting]
+        far = {
+            "parking": (6, 15),
+            "street": (4.2, 7.5),
+            "driveway": (3.8, 8),
+            "field": (8, 20),
+            "road": (6.5, 16),
+        }[self.setting]
         far = rng.uniform(*far) + (0 if lateral else 2.5)
         if self.setting in ("street", "road"):
             if not lateral:  # along the road
@@ -264,12 +391,21 @@ class Outdoors:
             t = -30.0
             while t < 30:
                 width, storeys = rng.uniform(9, 20), rng.integers(1, 5)
-                ground = {"driveway": {"garage": 6, "windows": 4}, "street": {"windows": 5, "shop": 4, "blank": 1}}.get(
-                    self.setting, {"windows": 4, "shop": 3, "garage": 2, "blank": 2}
-                )
+                ground = {
+                    "driveway": {"garage": 6, "windows": 4},
+                    "street": {"windows": 5, "shop": 4, "blank": 1},
+                }.get(self.setting, {"windows": 4, "shop": 3, "garage": 2, "blank": 2})
                 if self.setting == "driveway":
                     storeys = min(storeys, 2)
-                build_house(rng, place(t + width / 2, far + rng.uniform(0, 1.5)), angle + np.pi, width, 10, storeys, pick(rng, ground))
+                build_house(
+                    rng,
+                    place(t + width / 2, far + rng.uniform(0, 1.5)),
+                    angle + np.pi,
+                    width,
+                    10,
+                    storeys,
+                    pick(rng, ground),
+                )
                 t += width + rng.choice([0.0, rng.uniform(2, 7)])
             for _ in range(rng.integers(0, 6)):
                 spot = place(rng.uniform(-20, 20), far - rng.uniform(0.5, 1.2))
@@ -283,11 +419,23 @@ class Outdoors:
         if kind != "houses" or rng.random() < 0.35:
             behind = far + (2.0 if kind in ("hedge", "fence") else 14 if kind == "houses" else 0)
             for _ in range(rng.integers(14, 40) if kind != "open" else rng.integers(2, 10)):
-                spot = place(rng.uniform(-32, 32), behind + rng.exponential(8.0) + (20 if kind == "open" else 0))
+                spot = place(
+                    rng.uniform(-32, 32),
+                    behind + rng.exponential(8.0) + (20 if kind == "open" else 0),
+                )
                 if clear(spot, 7):
                     bush = rng.random() < 0.4
-                    self.copy_plant(rng, "bush" if bush else "tree", spot, rng.uniform(0.8, 2.8) if bush else rng.uniform(5, 12))
-        if self.cars and self.setting in ("parking", "street") and not (self.setting == "street" and not lateral):
+                    self.copy_plant(
+                        rng,
+                        "bush" if bush else "tree",
+                        spot,
+                        rng.uniform(0.8, 2.8) if bush else rng.uniform(5, 12),
+                    )
+        if (
+            self.cars
+            and self.setting in ("parking", "street")
+            and not (self.setting == "street" and not lateral)
+        ):
             row = rng.uniform(5.5, 8.5) if self.setting == "parking" else far - 1.9
             if self.setting == "parking" and camera > 0.5:
                 row = max(row, camera + 3.5)
@@ -295,7 +443,12 @@ class Outdoors:
                 if rng.random() < 0.6:
                     x, y = place(t + rng.normal(0, 0.15), row)
                     self.cars.park(
-                        x, y, angle + (np.pi / 2 if self.setting == "street" else 0) + rng.choice([0, np.pi]) + rng.normal(0, 0.03)
+                        x,
+                        y,
+                        angle
+                        + (np.pi / 2 if self.setting == "street" else 0)
+                        + rng.choice([0, np.pi])
+                        + rng.normal(0, 0.03),
                     )
 
     def bays(self, rng):
@@ -303,12 +456,19 @@ class Outdoors:
         if self.setting == "parking":
             spots = [(rng.normal(0, 0.3), i * self.pitch, 0) for i in (-3, -2, -1, 1, 2, 3)]
         elif self.setting == "street":
-            spots = [(i * rng.uniform(5.8, 7.5), rng.normal(0, 0.1), 0) for i in (-3, -2, -1, 1, 2, 3)]
+            spots = [
+                (i * rng.uniform(5.8, 7.5), rng.normal(0, 0.1), 0) for i in (-3, -2, -1, 1, 2, 3)
+            ]
         else:
-            spots = [(rng.uniform(-14, 14), rng.uniform(-14, 14), rng.uniform(0, 6)) for _ in range(3)]
+            spots = [
+                (rng.uniform(-14, 14), rng.uniform(-14, 14), rng.uniform(0, 6)) for _ in range(3)
+            ]
         for along, across, turn in spots:
             if rng.random() < 0.6 and np.hypot(along, across) > 2.4:
-                self.cars.park(*self.at(along, across), self.turn + turn + rng.choice([0, np.pi]) + rng.normal(0, 0.02))
+                self.cars.park(
+                    *self.at(along, across),
+                    self.turn + turn + rng.choice([0, np.pi]) + rng.normal(0, 0.02),
+                )
 
     def near_things(self, rng):
         """Lamp posts, signs, bollards, bins, behind the car as the camera sees it."""
@@ -317,20 +477,41 @@ class Outdoors:
             angle, far = away + rng.normal(0, 0.55), rng.uniform(5, 18)
             x, y = np.cos(angle) * far, np.sin(angle) * far
             kind = pick(rng, {"post": 3, "sign": 2, "bollard": 2, "bin": 2})
-            grey = plain(rng.choice([(0.22, 0.22, 0.22), (0.10, 0.07, 0.05), (0.03, 0.045, 0.035)]), roughness=0.6)
+            grey = plain(
+                rng.choice([(0.22, 0.22, 0.22), (0.10, 0.07, 0.05), (0.03, 0.045, 0.035)]),
+                roughness=0.6,
+            )
             if kind == "bin":
                 vertices, faces = box_mesh((0.28, 0.33, 0.5))
-                colour = pick(rng, {(0.03, 0.08, 0.03): 1, (0.02, 0.02, 0.022): 2, (0.03, 0.05, 0.12): 1})
+                colour = pick(
+                    rng, {(0.03, 0.08, 0.03): 1, (0.02, 0.02, 0.022): 2, (0.03, 0.05, 0.12): 1}
+                )
                 add_mesh(
-                    "bin", vertices, faces, [plain(colour, roughness=0.5)], smooth=False, location=(x, y, 0.52), rotation=(0, 0, angle)
+                    "bin",
+                    vertices,
+                    faces,
+                    [plain(colour, roughness=0.5)],
+                    smooth=False,
+                    location=(x, y, 0.52),
+                    rotation=(0, 0, angle),
                 )
                 continue
-            height, radius = {"post": (7.0, 0.07), "sign": (2.6, 0.03), "bollard": (0.9, 0.06)}[kind]
+            height, radius = {"post": (7.0, 0.07), "sign": (2.6, 0.03), "bollard": (0.9, 0.06)}[
+                kind
+            ]
             vertices, faces = revolve([(radius, height), (radius, 0)], 12)
             add_mesh(kind, vertices[:, [0, 2, 1]], faces, [grey], location=(x, y, 0))
             if kind == "sign":
                 vertices, faces = box_mesh((0.012, 0.28, rng.uniform(0.2, 0.35)))
-                colour = pick(rng, {(0.45, 0.02, 0.02): 1, (0.02, 0.08, 0.35): 1, (0.55, 0.55, 0.55): 2, (0.55, 0.38, 0.02): 1})
+                colour = pick(
+                    rng,
+                    {
+                        (0.45, 0.02, 0.02): 1,
+                        (0.02, 0.08, 0.35): 1,
+                        (0.55, 0.55, 0.55): 2,
+                        (0.55, 0.38, 0.02): 1,
+                    },
+                )
                 add_mesh(
                     "plate",
                     vertices,
@@ -343,11 +524,19 @@ class Outdoors:
 
     def horizon(self, rng):
         """Distant hills and woods, bluer with distance."""
-        for far, tall, colour in ((95, 9, (0.022, 0.032, 0.014)), (150, 14, (0.05, 0.065, 0.05)), (240, 26, (0.11, 0.14, 0.17))):
+        for far, tall, colour in (
+            (95, 9, (0.022, 0.032, 0.014)),
+            (150, 14, (0.05, 0.065, 0.05)),
+            (240, 26, (0.11, 0.14, 0.17)),
+        ):
             angle = np.linspace(0, 2 * np.pi, 240)
             k = np.arange(1, 40)
-            waves = (rng.normal(size=39) / k**0.8) @ np.sin(k[:, None] * angle + rng.uniform(0, 6, (39, 1)))
+            waves = (rng.normal(size=39) / k**0.8) @ np.sin(
+                k[:, None] * angle + rng.uniform(0, 6, (39, 1))
+            )
             top = tall * (0.55 + 0.25 * (waves - waves.mean()) / waves.std()).clip(0.1)
             ring = np.stack([np.cos(angle) * far, np.sin(angle) * far, 0 * angle - 1], -1)
-            vertices = np.concatenate([ring, ring * (1.2, 1.2, 0) + np.stack([0 * top, 0 * top, top], -1)])
+            vertices = np.concatenate(
+                [ring, ring * (1.2, 1.2, 0) + np.stack([0 * top, 0 * top, top], -1)]
+            )
             add_mesh("hills", vertices, [grid_faces(2, 240)], [plain(colour, roughness=1.0)])

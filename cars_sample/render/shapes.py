@@ -42,7 +42,11 @@ def smooth_curve(points, sigma):
     step, margin = sigma / 25, 4 * sigma
     grid = np.arange(x[0] - 2 * margin, x[-1] + 2 * margin, step)
     start, end = (y[1] - y[0]) / (x[1] - x[0]), (y[-1] - y[-2]) / (x[-1] - x[-2])
-    line = np.interp(grid, x, y) + start * np.minimum(grid - x[0], 0) + end * np.maximum(grid - x[-1], 0)
+    line = (
+        np.interp(grid, x, y)
+        + start * np.minimum(grid - x[0], 0)
+        + end * np.maximum(grid - x[-1], 0)
+    )
     kernel = np.exp(-0.5 * (np.arange(-75, 76) / 25) ** 2)
     smooth = np.convolve(line, kernel / kernel.sum(), "same")
     return lambda q: np.interp(q, grid[75:-75], smooth[75:-75])
@@ -53,7 +57,9 @@ def smooth_curve(points, sigma):
 
 def sd_box(x, y, cx, cy, half_x, half_y, radius=0.0):
     qx, qy = np.abs(x - cx) - half_x + radius, np.abs(y - cy) - half_y + radius
-    return np.hypot(np.maximum(qx, 0), np.maximum(qy, 0)) + np.minimum(np.maximum(qx, qy), 0) - radius
+    return (
+        np.hypot(np.maximum(qx, 0), np.maximum(qy, 0)) + np.minimum(np.maximum(qx, qy), 0) - radius
+    )
 
 
 def sd_segments(x, y, points):
@@ -95,7 +101,9 @@ class Canvas:
         self.paint, self.height = np.ones(shape), np.full(shape, 0.5)
         self.glass, self.tint = np.zeros(shape), np.zeros(shape)
 
-    def put(self, mask, colour=None, metallic=None, roughness=None, coat=None, raise_by=0.0, glass=0.0):
+    def put(
+        self, mask, colour=None, metallic=None, roughness=None, coat=None, raise_by=0.0, glass=0.0
+    ):
         """Cover `mask` (0 to 1) with a material; None leaves a property as it is."""
         if colour is not None:
             self.paint *= 1 - mask
@@ -125,7 +133,11 @@ class Canvas:
 def blotches(rng, shape, scale, octaves=4):
     """Tileable smooth noise of mean 0 and standard deviation 1; `scale` in texels is the size of the largest blotches."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(shape[1]), np.fft.fftfreq(shape[0])))
-    band = (frequency > 0) * np.exp(-((frequency * scale / 2**octaves) ** 2)) / np.maximum(frequency, 1 / scale) ** 1.3
+    band = (
+        (frequency > 0)
+        * np.exp(-((frequency * scale / 2**octaves) ** 2))
+        / np.maximum(frequency, 1 / scale) ** 1.3
+    )
     noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=shape)) * band).real
     return (noise - noise.mean()) / noise.std()
 
@@ -157,8 +169,12 @@ def revolve(profile, n, closed=False):
 
 def box_mesh(half):
     """A box around the origin with outward faces."""
-    vertices = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * np.asarray(half, float)
-    faces = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+    vertices = np.array(
+        [[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
+    ) * np.asarray(half, float)
+    faces = np.array(
+        [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    )
     return vertices, [faces]
 
 
@@ -170,17 +186,29 @@ def cushion_mesh(half, exponent=4.0, rows=17, columns=32):
     def power(t):
         return np.sign(t) * np.abs(t) ** (2 / exponent)
 
-    profile = np.stack([power(np.cos(u)) * power(np.cos(v)), power(np.cos(u)) * power(np.sin(v)), power(np.sin(u)) + 0 * v], -1)
+    profile = np.stack(
+        [
+            power(np.cos(u)) * power(np.cos(v)),
+            power(np.cos(u)) * power(np.sin(v)),
+            power(np.sin(u)) + 0 * v,
+        ],
+        -1,
+    )
     poles = np.array([[0, 0, -1], [0, 0, 1]])
     vertices = np.concatenate([profile.reshape(-1, 3), poles]) * np.asarray(half, float)
     i, j = np.arange(columns), (np.arange(columns) + 1) % columns
     top, pole = (rows - 3) * columns, (rows - 2) * columns
-    fans = [np.stack([j, i, np.full(columns, pole)], -1), np.stack([top + i, top + j, np.full(columns, pole + 1)], -1)]
+    fans = [
+        np.stack([j, i, np.full(columns, pole)], -1),
+        np.stack([top + i, top + j, np.full(columns, pole + 1)], -1),
+    ]
     return vertices, [grid_faces(rows - 2, columns, wrap=True), *fans]
 
 
 def directed_edges_once(faces):
     """True if a mesh is closed and consistently oriented: each directed edge occurs once, and so does its reverse."""
-    edges = np.concatenate([np.stack([f, np.roll(f, -1, 1)], -1).reshape(-1, 2) for f in faces if len(f)]).astype(np.int64)
+    edges = np.concatenate(
+        [np.stack([f, np.roll(f, -1, 1)], -1).reshape(-1, 2) for f in faces if len(f)]
+    ).astype(np.int64)
     key, reverse = edges[:, 0] << 32 | edges[:, 1], edges[:, 1] << 32 | edges[:, 0]
     return len(np.unique(key)) == len(key) and np.array_equal(np.sort(key), np.sort(reverse))

@@ -22,10 +22,16 @@ def download(name: str, folder: str | Path) -> Path:
             (raw / file).unlink()  # torchvision takes a file that exists for a whole one
     try:
         kind(folder, download=True)
-    except (RuntimeError, OSError, EOFError) as error:  # no network, a wrong checksum, a full disk, an archive cut short
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+    ) as error:  # no network, a wrong checksum, a full disk, an archive cut short
         files = ", ".join(f"{file}.gz" for file in data.IDX)
         hint = f"get {files} from {kind.mirrors[0]} on a machine with a network, put them into {str(raw)!r}, and run this again"
         reason = " ".join(str(error).split())
-        raise ValueError(f"cannot download {name} ({reason}): expected a network connection. Run this again to go on, or {hint}") from None
+        raise ValueError(
+            f"cannot download {name} ({reason}): expected a network connection. Run this again to go on, or {hint}"
+        ) from None
     data.idx(kind.__name__, folder)
     return raw

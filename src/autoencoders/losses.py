@@ -12,7 +12,9 @@ def mse(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     x, target = batch if isinstance(batch, tuple) else (batch, batch)
     y = model(x)
     if y.shape != target.shape:
-        raise ValueError(f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal; crop to multiples of 16")
+        raise ValueError(
+            f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal; crop to multiples of 16"
+        )
     return {"loss": F.mse_loss(y.float(), target.float())}
 
 
@@ -25,9 +27,13 @@ def binary_cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tenso
     x, target = batch if isinstance(batch, tuple) else (batch, batch)
     y = model(x)
     if y.shape != target.shape:
-        raise ValueError(f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal")
+        raise ValueError(
+            f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: expected equal"
+        )
     if target.min() < 0 or target.max() > 1:
-        raise ValueError(f"a target from {target.min():.3g} to {target.max():.3g}: expected values in [0, 1]; divide bytes by 255")
+        raise ValueError(
+            f"a target from {target.min():.3g} to {target.max():.3g}: expected values in [0, 1]; divide bytes by 255"
+        )
     with torch.autocast(x.device.type, enabled=False):  # on a GPU autocast refuses this function
         return {"loss": F.binary_cross_entropy(y.float(), target.float())}
 
@@ -36,7 +42,10 @@ def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     """Cross-entropy of `(input, label)`, in nats, averaged over the batch, and beside it the share of right answers."""
     x, label = batch
     logits = model(x).float()
-    return {"loss": F.cross_entropy(logits, label), "accuracy": (logits.argmax(1) == label).float().mean()}
+    return {
+        "loss": F.cross_entropy(logits, label),
+        "accuracy": (logits.argmax(1) == label).float().mean(),
+    }
 
 
 def rate_distortion(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -46,7 +55,11 @@ def rate_distortion(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, to
     root of its lambda, about as bits grow with it, so that no level drowns the others.
     """
     lambdas = torch.tensor(model.arguments["lambdas"])
-    quality = torch.randint(len(lambdas), (len(batch),)) if model.training else torch.arange(len(batch)) % len(lambdas)
+    quality = (
+        torch.randint(len(lambdas), (len(batch),))
+        if model.training
+        else torch.arange(len(batch)) % len(lambdas)
+    )
     weight = lambdas[quality].to(batch.device)
     pictures, bits = model(batch, quality.to(batch.device))
     rate = bits / batch[0, 0].numel()
@@ -65,14 +78,25 @@ def coding(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     drawn, bits = model(which)
     rate = bits.mean() / pictures[0, 0].numel()
     squared_error = 255**2 * (drawn - pictures).square().flatten(1).mean(1)
-    psnr = -10 * (drawn.detach().clamp(0, 1) - pictures).square().flatten(1).mean(1).log10().mean()  # clipped, as it is decoded
+    psnr = (
+        -10 * (drawn.detach().clamp(0, 1) - pictures).square().flatten(1).mean(1).log10().mean()
+    )  # clipped, as it is decoded
     change = float((model.codec.log_gain - model.start).mean())
     weight = model.codec.arguments["lambdas"][0] * 4**change
-    if model.training:  # steps half as wide are worth about 3 dB, so this settles within a tenth of the training
-        change = min(max(-0.5, change + min(0.15, 3.3 / model.steps) * (model.psnr - float(psnr))), 0.25)
+    if (
+        model.training
+    ):  # steps half as wide are worth about 3 dB, so this settles within a tenth of the training
+        change = min(
+            max(-0.5, change + min(0.15, 3.3 / model.steps) * (model.psnr - float(psnr))), 0.25
+        )
         model.codec.log_gain.copy_(model.start + change)
     distortion = squared_error.mean()
-    return {"loss": rate + weight * distortion, "bits_per_pixel": rate, "squared_error": distortion, "psnr": psnr}
+    return {
+        "loss": rate + weight * distortion,
+        "bits_per_pixel": rate,
+        "squared_error": distortion,
+        "psnr": psnr,
+    }
 
 
 def drawing(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:

@@ -37,7 +37,12 @@ def ssim(a, b) -> np.ndarray:
     """
     a, b = _pair(a, b)
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return np.array([structural_similarity(x, y, channel_axis=-1, data_range=1.0, **window) for x, y in zip(a, b, strict=True)])
+    return np.array(
+        [
+            structural_similarity(x, y, channel_axis=-1, data_range=1.0, **window)
+            for x, y in zip(a, b, strict=True)
+        ]
+    )
 
 
 def ms_ssim(a, b) -> np.ndarray:
@@ -47,8 +52,12 @@ def ms_ssim(a, b) -> np.ndarray:
     """
     a, b = (torch.from_numpy(x).movedim(-1, 1) for x in _pair(a, b))
     if min(a.shape[2:]) < 176:
-        raise ValueError(f"pictures of {a.shape[2]}x{a.shape[3]} pixels: expected at least 176 each way, for five scales; use larger ones")
-    return -10 * np.log10(1 - pytorch_msssim.ms_ssim(a, b, data_range=1.0, size_average=False).numpy())
+        raise ValueError(
+            f"pictures of {a.shape[2]}x{a.shape[3]} pixels: expected at least 176 each way, for five scales; use larger ones"
+        )
+    return -10 * np.log10(
+        1 - pytorch_msssim.ms_ssim(a, b, data_range=1.0, size_average=False).numpy()
+    )
 
 
 def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
@@ -56,18 +65,31 @@ def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
     pair = []
     for x in (a, b):
         if isinstance(x, torch.Tensor):
-            x = x.detach().cpu().double().movedim(-3, -1).numpy() if x.dim() == 4 else np.empty(tuple(x.shape))
+            x = (
+                x.detach().cpu().double().movedim(-3, -1).numpy()
+                if x.dim() == 4
+                else np.empty(tuple(x.shape))
+            )
         pair.append(x / 255.0 if x.dtype == np.uint8 else np.asarray(x, np.float64))
-    if pair[0].shape != pair[1].shape or pair[0].ndim != 4 or pair[0].shape[-1] not in (1, 3) or not len(pair[0]):
+    if (
+        pair[0].shape != pair[1].shape
+        or pair[0].ndim != 4
+        or pair[0].shape[-1] not in (1, 3)
+        or not len(pair[0])
+    ):
         shapes = f"shapes {tuple(a.shape)} and {tuple(b.shape)}"
-        raise ValueError(f"{shapes}: expected two equal ones, tensors (N, 3, H, W) or uint8 arrays (N, H, W, 3)")
+        raise ValueError(
+            f"{shapes}: expected two equal ones, tensors (N, 3, H, W) or uint8 arrays (N, H, W, 3)"
+        )
     return pair[0], pair[1]
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
     """The 95 % confidence interval of a share of `right` in `n`, from 0 to 1 (Wilson 1927). Raises ValueError."""
     if not 0 <= right <= n or n < 1:
-        raise ValueError(f"{right=}, {n=}: expected a number of right answers from 0 to n, and n of at least 1")
+        raise ValueError(
+            f"{right=}, {n=}: expected a number of right answers from 0 to n, and n of at least 1"
+        )
     share, z = right / n, 1.959964
     middle, half = share + z * z / (2 * n), z * ((share * (1 - share) + z * z / (4 * n)) / n) ** 0.5
     return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
@@ -83,7 +105,13 @@ def compression_ratio(size: int, height: int, width: int) -> float:
     return 3 * height * width / size
 
 
-def bd_rate(rate, quality, reference_rate, reference_quality, between: tuple[float, float] = (-np.inf, np.inf)) -> float:
+def bd_rate(
+    rate,
+    quality,
+    reference_rate,
+    reference_quality,
+    between: tuple[float, float] = (-np.inf, np.inf),
+) -> float:
     """Average difference in rate at equal quality, in percent of the reference (Bjontegaard 2001, VCEG-M33): -50 is half.
 
     Each curve is given by at least two points, rates in any unit above 0, quality in dB rising with rate. The logarithm of
@@ -93,27 +121,50 @@ def bd_rate(rate, quality, reference_rate, reference_quality, between: tuple[flo
     curves = []
     for name, r, q in (("", rate, quality), ("reference ", reference_rate, reference_quality)):
         r, q = np.asarray(r, float), np.asarray(q, float)
-        if r.shape != q.shape or r.ndim != 1 or len(r) < 2 or (r <= 0).any() or (np.diff(q[np.argsort(r)]) <= 0).any():
+        if (
+            r.shape != q.shape
+            or r.ndim != 1
+            or len(r) < 2
+            or (r <= 0).any()
+            or (np.diff(q[np.argsort(r)]) <= 0).any()
+        ):
             points = f"{name}rate {r.tolist()}, quality {q.tolist()}"
-            raise ValueError(f"{points}: expected two or more points, rates above 0, quality rising with rate")
+            raise ValueError(
+                f"{points}: expected two or more points, rates above 0, quality rising with rate"
+            )
         order = np.argsort(r)
         curves.append(PchipInterpolator(q[order], np.log(r[order])))
-    low, high = max(between[0], *(c.x[0] for c in curves)), min(between[1], *(c.x[-1] for c in curves))
+    low, high = (
+        max(between[0], *(c.x[0] for c in curves)),
+        min(between[1], *(c.x[-1] for c in curves)),
+    )
     if low >= high:
-        raise ValueError(f"the curves share no quality ({low:.2f} to {high:.2f} dB): expected overlapping ones; measure more points")
+        raise ValueError(
+            f"the curves share no quality ({low:.2f} to {high:.2f} dB): expected overlapping ones; measure more points"
+        )
     ours, theirs = (curve.integrate(low, high) / (high - low) for curve in curves)
     return float(100 * np.expm1(ours - theirs))
 
 
-def pillow(picture: np.ndarray, codec: str, quality: float | None = None) -> tuple[bytes, np.ndarray]:
+def pillow(
+    picture: np.ndarray, codec: str, quality: float | None = None
+) -> tuple[bytes, np.ndarray]:
     """Encode a uint8 picture `(H, W, 3)` with one of `CODECS`: the file's bytes and the picture decoded from them.
 
     `quality` is 0 to 100 for JPEG, WebP and AVIF, decibels for JPEG 2000, and nothing for PNG, which loses nothing.
     Raises ValueError.
     """
     if codec not in CODECS or (quality is None) != (codec == "PNG"):
-        raise ValueError(f"codec={codec!r}, quality={quality}: expected one of {', '.join(CODECS)}, and a quality for all but PNG")
-    options = {} if quality is None else {"quality_layers": [quality]} if codec == "JPEG 2000" else {"quality": quality}
+        raise ValueError(
+            f"codec={codec!r}, quality={quality}: expected one of {', '.join(CODECS)}, and a quality for all but PNG"
+        )
+    options = (
+        {}
+        if quality is None
+        else {"quality_layers": [quality]}
+        if codec == "JPEG 2000"
+        else {"quality": quality}
+    )
     file = io.BytesIO()
     Image.fromarray(picture).save(file, **CODECS[codec], **options)
     return file.getvalue(), np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("RGB"))

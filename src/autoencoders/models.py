@@ -11,7 +11,9 @@ from torch import nn
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
     """A convolution of stride 2 and its non-linearity: `(N, inputs, H, W)` -> `(N, outputs, H/2, W/2)`."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.GELU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.GELU()
+    )
 
 
 def deconv(inputs: int, outputs: int) -> nn.Sequential:
@@ -19,7 +21,9 @@ def deconv(inputs: int, outputs: int) -> nn.Sequential:
 
     Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158); a transposed one leaves checkerboards.
     """
-    return nn.Sequential(nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.GELU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.GELU()
+    )
 
 
 class DenseAutoencoder(nn.Module):
@@ -33,12 +37,18 @@ class DenseAutoencoder(nn.Module):
         super().__init__()
         check(size, latent)
         if hidden < 0:
-            raise ValueError(f"hidden={hidden}: expected at least 0, the number of values between pixels and latent")
+            raise ValueError(
+                f"hidden={hidden}: expected at least 0, the number of values between pixels and latent"
+            )
         self.arguments = {"size": size, "latent": latent, "hidden": hidden}
         pixels = 3 * size * size
         layers = [pixels, latent] if hidden == 0 else [pixels, hidden, latent]
-        self.encoder = nn.Sequential(nn.Flatten(), *_dense(layers))  # (N, 3, size, size) -> (N, latent)
-        self.decoder = nn.Sequential(*_dense(layers[::-1]), nn.Unflatten(1, (3, size, size)))  # and back
+        self.encoder = nn.Sequential(
+            nn.Flatten(), *_dense(layers)
+        )  # (N, 3, size, size) -> (N, latent)
+        self.decoder = nn.Sequential(
+            *_dense(layers[::-1]), nn.Unflatten(1, (3, size, size))
+        )  # and back
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.decoder(self.encoder(x))
@@ -62,7 +72,9 @@ class ConvAutoencoder(nn.Module):
         check(size, latent)
         if size % 16 or width < 1:
             near = f"{size // 16 * 16} or {size // 16 * 16 + 16}"
-            raise ValueError(f"size={size}, width={width}: four halvings need a size that 16 divides, e.g. {near}, and a width from 1")
+            raise ValueError(
+                f"size={size}, width={width}: four halvings need a size that 16 divides, e.g. {near}, and a width from 1"
+            )
         self.arguments = {"size": size, "latent": latent, "width": width}
         grid = size // 16
         channels = latent // grid**2 if latent % grid**2 == 0 else 16
@@ -82,7 +94,10 @@ class ConvAutoencoder(nn.Module):
         )
         if latent % grid**2:
             self.encoder.extend([nn.Flatten(), nn.Linear(channels * grid**2, latent)])
-            vector = [nn.Linear(latent, channels * grid**2), nn.Unflatten(1, (channels, grid, grid))]
+            vector = [
+                nn.Linear(latent, channels * grid**2),
+                nn.Unflatten(1, (channels, grid, grid)),
+            ]
             self.decoder = nn.Sequential(*vector, *self.decoder)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,12 +114,18 @@ class DenseDenoiser(nn.Module):
         super().__init__()
         _positive(size=size, hidden=hidden)
         self.arguments = {"size": size, "hidden": hidden}
-        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(size * size, hidden), nn.ReLU())  # (N, 64)
-        self.decoder = nn.Sequential(nn.Linear(hidden, size * size), nn.Unflatten(1, (1, size, size)))  # (N, 1, 28, 28)
+        self.encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(size * size, hidden), nn.ReLU()
+        )  # (N, 64)
+        self.decoder = nn.Sequential(
+            nn.Linear(hidden, size * size), nn.Unflatten(1, (1, size, size))
+        )  # (N, 1, 28, 28)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _shape(x, 1, 1, self.arguments["size"])
-        return self.decoder(self.encoder(x)).float().sigmoid()  # in bfloat16 it would round to 0 or 1, where the gradient ends
+        return (
+            self.decoder(self.encoder(x)).float().sigmoid()
+        )  # in bfloat16 it would round to 0 or 1, where the gradient ends
 
 
 class ConvDenoiser(nn.Module):
@@ -119,11 +140,21 @@ class ConvDenoiser(nn.Module):
         _positive(channels=channels, width=width, levels=levels)
         self.arguments = {"channels": channels, "width": width, "levels": levels}
         widths = [width * 2**i for i in range(levels)]
-        first = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1), nn.GELU())
-        self.encoder = nn.ModuleList([first, *(conv(a, b) for a, b in pairwise(widths))])  # (N, 32, H/2, W/2), (N, 64, H/4, W/4)
-        self.decoder = nn.ModuleList([deconv(b, a) for a, b in pairwise(widths)])  # (N, 64, H/4, W/4) -> (N, 32, H/2, W/2)
-        self.merge = nn.ModuleList([nn.Sequential(nn.Conv2d(2 * a, a, 3, padding=1), nn.GELU()) for a in widths[:-1]])
-        self.last = nn.Sequential(nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2))  # (N, channels, H, W)
+        first = nn.Sequential(
+            nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, width, 3, padding=1), nn.GELU()
+        )
+        self.encoder = nn.ModuleList(
+            [first, *(conv(a, b) for a, b in pairwise(widths))]
+        )  # (N, 32, H/2, W/2), (N, 64, H/4, W/4)
+        self.decoder = nn.ModuleList(
+            [deconv(b, a) for a, b in pairwise(widths)]
+        )  # (N, 64, H/4, W/4) -> (N, 32, H/2, W/2)
+        self.merge = nn.ModuleList(
+            [nn.Sequential(nn.Conv2d(2 * a, a, 3, padding=1), nn.GELU()) for a in widths[:-1]]
+        )
+        self.last = nn.Sequential(
+            nn.Conv2d(width, 4 * channels, 3, padding=1), nn.PixelShuffle(2)
+        )  # (N, channels, H, W)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _shape(x, self.arguments["channels"], 2 ** self.arguments["levels"])
@@ -193,17 +224,32 @@ def _positive(**numbers: int) -> None:
 def _shape(x: torch.Tensor, channels: int, multiple: int, size: int | None = None) -> None:
     """Raise ValueError unless `x` is `(N, channels, H, W)` with sides that `multiple` divides, or that are `size`."""
     sides = tuple(x.shape[2:])
-    if x.dim() != 4 or x.shape[1] != channels or any(side % multiple for side in sides) or (size and sides != (size, size)):
-        wanted = f"(N, {channels}, {size}, {size})" if size else f"(N, {channels}, H, W), H and W multiples of {multiple}"
-        raise ValueError(f"a batch of shape {tuple(x.shape)}: expected {wanted}; add [None] for a single picture, or crop")
+    if (
+        x.dim() != 4
+        or x.shape[1] != channels
+        or any(side % multiple for side in sides)
+        or (size and sides != (size, size))
+    ):
+        wanted = (
+            f"(N, {channels}, {size}, {size})"
+            if size
+            else f"(N, {channels}, H, W), H and W multiples of {multiple}"
+        )
+        raise ValueError(
+            f"a batch of shape {tuple(x.shape)}: expected {wanted}; add [None] for a single picture, or crop"
+        )
 
 
 def check(size: int, latent: int) -> None:
     """Raise ValueError unless `size` is from 32 to 256 pixels and `latent` from 1 to the number of a picture's values."""
     if not 32 <= size <= 256:
-        raise ValueError(f"size={size}: expected a square picture's side from 32 to 256 pixels; ask data.cars for another size")
+        raise ValueError(
+            f"size={size}: expected a square picture's side from 32 to 256 pixels; ask data.cars for another size"
+        )
     if not 1 <= latent <= 3 * size * size:
-        raise ValueError(f"latent={latent}: expected 1 to {3 * size * size} values, no more than the picture has")
+        raise ValueError(
+            f"latent={latent}: expected 1 to {3 * size * size} values, no more than the picture has"
+        )
 
 
 def parameters(module: nn.Module) -> int:
@@ -221,7 +267,10 @@ class Residual(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.first, self.second = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.first, self.second = (
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.second(leaky(self.first(x)))
@@ -240,17 +289,28 @@ class Context(nn.Module):
 
     AROUND = tuple((a, b) for a in range(-2, 3) for b in range(-2, 3) if (a + b) % 2)
     HALF = ((2, ((1, 1),), ((-1, -1), (-1, 1), (1, -1), (1, 1))), (2, ((0, 1), (1, 0)), AROUND))
-    FAR = ((4, ((2, 2),), ((-2, -2), (-2, 2), (2, -2), (2, 2))), (4, ((0, 2), (2, 0)), ((-2, 0), (0, -2), (0, 2), (2, 0))))
-    FIRST = ((4, ((0, 0),), ()), *FAR, *HALF)  # coarse to fine: this group has none before it to go by
+    FAR = (
+        (4, ((2, 2),), ((-2, -2), (-2, 2), (2, -2), (2, 2))),
+        (4, ((0, 2), (2, 0)), ((-2, 0), (0, -2), (0, 2), (2, 0))),
+    )
+    FIRST = (
+        (4, ((0, 0),), ()),
+        *FAR,
+        *HALF,
+    )  # coarse to fine: this group has none before it to go by
     LATER = ((2, ((0, 0),), ()), *HALF)
 
     def __init__(self, before: int, channels: int, width: int):
         super().__init__()
         self.passes = self.LATER if before else self.FIRST
         hidden = width + width // 2
-        self.before = nn.ModuleList([nn.Conv2d(2 * before + 2, width, 1), nn.Conv2d(width, width, 3, padding=1)])
+        self.before = nn.ModuleList(
+            [nn.Conv2d(2 * before + 2, width, 1), nn.Conv2d(width, width, 3, padding=1)]
+        )
         self.own = nn.Conv2d(2 * channels, width // 2, 1)
-        self.near = nn.ModuleList(nn.Conv2d(width + len(taps) * (width // 2 + 2), hidden, 1) for _, _, taps in self.passes)
+        self.near = nn.ModuleList(
+            nn.Conv2d(width + len(taps) * (width // 2 + 2), hidden, 1) for _, _, taps in self.passes
+        )
         self.middle = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in self.passes)
         self.last = nn.ModuleList(nn.Conv2d(hidden, 2 * channels, 1) for _ in self.passes)
 
@@ -265,20 +325,45 @@ class LearnedCodec(nn.Module):
     networks start at zero. Raises ValueError.
     """
 
-    def __init__(self, groups=(3, 9, 20, 48), width: int = 48, post: int = 32, blocks: int = 3, context: int = 48, lambdas=LAMBDAS):
+    def __init__(
+        self,
+        groups=(3, 9, 20, 48),
+        width: int = 48,
+        post: int = 32,
+        blocks: int = 3,
+        context: int = 48,
+        lambdas=LAMBDAS,
+    ):
         super().__init__()
-        self.arguments = {"groups": list(groups), "width": width, "post": post, "blocks": blocks, "context": context}
+        self.arguments = {
+            "groups": list(groups),
+            "width": width,
+            "post": post,
+            "blocks": blocks,
+            "context": context,
+        }
         self.arguments["lambdas"] = list(lambdas)
-        numbers = min(*groups, width, post, context // 2) >= 1 and max(width, post, context) <= 512 and 0 <= blocks <= 32
-        if not (numbers and 1 <= sum(groups) <= 192 and 1 <= len(lambdas) <= 8 and min(lambdas) > 0):
+        numbers = (
+            min(*groups, width, post, context // 2) >= 1
+            and max(width, post, context) <= 512
+            and 0 <= blocks <= 32
+        )
+        if not (
+            numbers and 1 <= sum(groups) <= 192 and 1 <= len(lambdas) <= 8 and min(lambdas) > 0
+        ):
             raise ValueError(
                 f"{self.arguments}: expected numbers from 1 (blocks 0, context 2) to 512 (blocks 32), at most 192 channels in all, "
                 "and one to eight lambdas above 0"
             )
         channels, act = sum(groups), nn.LeakyReLU(0.125)
-        up = lambda inputs, outputs: (nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), act)  # noqa: E731
+
+        def up(inputs, outputs):
+            return nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), act
+
         self.groups, self.fixed_point = list(groups), False
-        self.analysis_pca = nn.Conv2d(3, channels, 8, stride=8)  #     (N, 3, H, W) -> (N, channels, H/8, W/8)
+        self.analysis_pca = nn.Conv2d(
+            3, channels, 8, stride=8
+        )  #     (N, 3, H, W) -> (N, channels, H/8, W/8)
         self.analysis_net = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2), act,  #       (N, width, H/2, W/2)
             nn.Conv2d(width, width, 5, stride=2, padding=2), act,  #   (N, width, H/4, W/4)
@@ -296,10 +381,18 @@ class LearnedCodec(nn.Module):
             *[Residual(post) for _ in range(blocks)],
             nn.Conv2d(post, 12, 3, padding=1), nn.PixelShuffle(2),  #  (N, 3, H, W)
         )  # fmt: skip
-        self.context = nn.ModuleList(Context(sum(groups[:i]), group, context) for i, group in enumerate(groups))
-        gain = 0.5 * torch.tensor(lambdas).div(0.004).log2()  # half the step for a quarter of the error
+        self.context = nn.ModuleList(
+            Context(sum(groups[:i]), group, context) for i, group in enumerate(groups)
+        )
+        gain = (
+            0.5 * torch.tensor(lambdas).div(0.004).log2()
+        )  # half the step for a quarter of the error
         self.log_gain = nn.Parameter(gain[:, None].repeat(1, channels))
-        for layer in (self.analysis_net[-1], self.post[-2], *(layer for part in self.context for layer in part.last)):
+        for layer in (
+            self.analysis_net[-1],
+            self.post[-2],
+            *(layer for part in self.context for layer in part.last),
+        ):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
@@ -308,7 +401,9 @@ class LearnedCodec(nn.Module):
         """Set both PCA layers to the principal components of the pictures' 8x8 blocks, in units of `step` grey levels."""
         blocks = nn.functional.unfold(self.centre(pictures), 8, stride=8).mT.flatten(0, 1)
         mean, unit = blocks.mean(0), step / 64
-        components = torch.linalg.eigh((blocks - mean).mT @ (blocks - mean)).eigenvectors.flip(1)[:, : sum(self.groups)]
+        components = torch.linalg.eigh((blocks - mean).mT @ (blocks - mean)).eigenvectors.flip(1)[
+            :, : sum(self.groups)
+        ]
         self.analysis_pca.weight.copy_((components.mT / unit).view(-1, 3, 8, 8))
         self.analysis_pca.bias.copy_(-(mean @ components) / unit)
         self.synthesis_pca.weight.copy_((components.mT * unit).view(-1, 3, 8, 8))
@@ -327,7 +422,9 @@ class LearnedCodec(nn.Module):
     def analysis(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures -> latents, before quantisation, in units of the quantisation step at gain 1."""
         x = self.centre(pictures)
-        with torch.autocast(x.device.type, enabled=False):  # eight bits of mantissa are too few for what is rounded next
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # eight bits of mantissa are too few for what is rounded next
             y = self.analysis_pca(x.float())
         return y + self.analysis_net(x).float()
 
@@ -337,7 +434,12 @@ class LearnedCodec(nn.Module):
             base = self.synthesis_pca(latents)
         level = self.level(latents, quality)
         details = self.synthesis_net(torch.cat([latents / 4, level], 1))
-        base = base + self.post(torch.cat([details, nn.functional.pixel_unshuffle(base, 2).to(details.dtype)], 1)).float()
+        base = (
+            base
+            + self.post(
+                torch.cat([details, nn.functional.pixel_unshuffle(base, 2).to(details.dtype)], 1)
+            ).float()
+        )
         return (base + 2) * (64 / 255)
 
     def level(self, latents: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
@@ -353,7 +455,11 @@ class LearnedCodec(nn.Module):
 
     def snap(self, x: torch.Tensor) -> torch.Tensor:
         """In fixed point: round to multiples of 1/256, within +-2048. While training: nothing."""
-        return x.mul(256).add_(0.5).floor_().clamp_(-(2**19), 2**19).div_(256) if self.fixed_point else x
+        return (
+            x.mul(256).add_(0.5).floor_().clamp_(-(2**19), 2**19).div_(256)
+            if self.fixed_point
+            else x
+        )
 
     def walk(self, latents: torch.Tensor, quality: torch.Tensor, visit: Callable) -> torch.Tensor:
         """Go through the latents in the order of decoding and return what a decoder has at the end.
@@ -364,26 +470,42 @@ class LearnedCodec(nn.Module):
         gain, inverse, shift = self.gains()[:, quality, :, None, None]
         height, width = latents.shape[2:]
         level = self.level(latents, quality)
-        frame = torch.cat([torch.ones_like(level), level], 1)  # 0 beyond the border, where it is padded
+        frame = torch.cat(
+            [torch.ones_like(level), level], 1
+        )  # 0 beyond the border, where it is padded
         known = []
-        for part, here in zip(self.context, torch.arange(sum(self.groups)).split(self.groups), strict=True):
+        for part, here in zip(
+            self.context, torch.arange(sum(self.groups)).split(self.groups), strict=True
+        ):
             before = torch.cat([*known, *(x.abs() for x in known), frame], 1)
             for layer in part.before:
                 before = self.snap(leaky(layer(before)))
             here = slice(int(here[0]), int(here[-1]) + 1)
             decoded = torch.zeros_like(latents[:, here])
-            for (stride, places, taps), near, middle, last in zip(part.passes, part.near, part.middle, part.last, strict=True):
-                own = self.snap(leaky(part.own(torch.cat([decoded, decoded.abs()], 1)))) if taps else frame[:, :0]
+            for (stride, places, taps), near, middle, last in zip(
+                part.passes, part.near, part.middle, part.last, strict=True
+            ):
+                own = (
+                    self.snap(leaky(part.own(torch.cat([decoded, decoded.abs()], 1))))
+                    if taps
+                    else frame[:, :0]
+                )
                 own = nn.functional.pad(torch.cat([own, frame], 1), (2, 2, 2, 2))
                 decoded = decoded.clone()
                 for row, column in places:
                     if row < height and column < width:
                         at = (..., slice(row, None, stride), slice(column, None, stride))
                         starts = [(2 + row + a, 2 + column + b) for a, b in taps]
-                        neighbours = [own[..., a : a + height - row : stride, b : b + width - column : stride] for a, b in starts]
+                        neighbours = [
+                            own[..., a : a + height - row : stride, b : b + width - column : stride]
+                            for a, b in starts
+                        ]
                         x = self.snap(leaky(near(torch.cat([before[at], *neighbours], 1))))
                         mean, scale = last(self.snap(leaky(middle(x)))).chunk(2, 1)
-                        mean, scale = self.snap(mean * 4 * gain[:, here]), self.snap(scale + shift[:, here])
+                        mean, scale = (
+                            self.snap(mean * 4 * gain[:, here]),
+                            self.snap(scale + shift[:, here]),
+                        )
                         values = visit(latents[:, here][at] * gain[:, here], mean, scale)
                         decoded[at] = self.snap(values * inverse[:, here] / 4)
             known.append(decoded)
@@ -393,9 +515,13 @@ class LearnedCodec(nn.Module):
         """The latents that a decoder has of pictures, `(N, channels, H/8, W/8)`: `synthesis` draws from them."""
         latents = self.analysis(pictures)
         latents = latents.double() if self.fixed_point else latents
-        return self.walk(latents, quality, lambda values, mean, _: mean + (values - mean).round()).float()
+        return self.walk(
+            latents, quality, lambda values, mean, _: mean + (values - mean).round()
+        ).float()
 
-    def forward(self, pictures: torch.Tensor, quality: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, pictures: torch.Tensor, quality: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What comes back of the pictures, and the bits that each is estimated to take, `(N,)`.
 
         While training, bits are those of values with noise as wide as a quantisation step, which has a gradient; else of rounded ones.
@@ -403,11 +529,15 @@ class LearnedCodec(nn.Module):
 
         def rounding(residual):
             rounded = residual + (residual.round() - residual).detach()
-            return (residual + torch.rand_like(residual) - 0.5 if self.training else rounded), rounded
+            return (
+                residual + torch.rand_like(residual) - 0.5 if self.training else rounded
+            ), rounded
 
         return self.code(self.analysis(pictures), quality, rounding)
 
-    def code(self, latents: torch.Tensor, quality: torch.Tensor, rounding: Callable) -> tuple[torch.Tensor, torch.Tensor]:
+    def code(
+        self, latents: torch.Tensor, quality: torch.Tensor, rounding: Callable
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What comes back of latents, and their bits. `rounding(residual)`: the residual as it is estimated, and as it is decoded."""
         bits = latents.new_zeros(len(latents))
 
@@ -418,7 +548,9 @@ class LearnedCodec(nn.Module):
             return mean + decoded
 
         with torch.autocast(latents.device.type, enabled=False):
-            decoded = self.walk(latents.double() if self.fixed_point else latents, quality, visit).float()
+            decoded = self.walk(
+                latents.double() if self.fixed_point else latents, quality, visit
+            ).float()
         return self.synthesis(decoded, quality), bits
 
     def floating(self) -> "LearnedCodec":
@@ -441,7 +573,9 @@ class Latents(nn.Module):
         super().__init__()
         self.codec, self.shape, self.psnr, self.steps = codec, latents.shape, psnr, steps
         self.register_buffer("start", codec.log_gain.detach().clone())
-        self.values = nn.Embedding.from_pretrained(latents.flatten(1).clone(), freeze=False, sparse=True)
+        self.values = nn.Embedding.from_pretrained(
+            latents.flatten(1).clone(), freeze=False, sparse=True
+        )
         self.register_buffer("step", torch.tensor(0))
 
     def forward(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -453,10 +587,16 @@ class Latents(nn.Module):
             below = residual.detach().floor()
             up = (residual - below).clamp(1e-4, 1 - 1e-4)
             logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
-            rounded = below + nn.functional.gumbel_softmax(logits, temperature)[..., 1] if self.training else residual.round()
+            rounded = (
+                below + nn.functional.gumbel_softmax(logits, temperature)[..., 1]
+                if self.training
+                else residual.round()
+            )
             return rounded, rounded
 
-        return self.codec.code(self.values(which).view(-1, *self.shape[1:]), torch.zeros_like(which), rounding)
+        return self.codec.code(
+            self.values(which).view(-1, *self.shape[1:]), torch.zeros_like(which), rounding
+        )
 
 
 def laplace_bits(residual: torch.Tensor, log2_scale: torch.Tensor) -> torch.Tensor:

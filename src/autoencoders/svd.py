@@ -30,7 +30,9 @@ class SVD(NamedTuple):
     def truncate(self, k: int) -> "SVD":
         """Keep the `k` largest components: the best approximation of rank k there is (Eckart & Young 1936)."""
         if not 1 <= k <= self.s.shape[-1]:
-            raise ValueError(f"k={k}: expected a rank from 1 to {self.s.shape[-1]}, the number of singular values")
+            raise ValueError(
+                f"k={k}: expected a rank from 1 to {self.s.shape[-1]}, the number of singular values"
+            )
         return SVD(self.U[..., :k], self.s[..., :k], self.Vt[..., :k, :])
 
     def matrix(self) -> np.ndarray:
@@ -46,14 +48,18 @@ class SVD(NamedTuple):
 def to_matrix(pictures: np.ndarray) -> np.ndarray:
     """Lay the three channels side by side: pictures `(..., H, W, 3)` -> matrices `(..., H, 3W)`."""
     if pictures.ndim < 3 or pictures.shape[-1] != 3:
-        raise ValueError(f"pictures of shape {pictures.shape}: expected (..., height, width, 3); use data.to_bytes for tensors")
+        raise ValueError(
+            f"pictures of shape {pictures.shape}: expected (..., height, width, 3); use data.to_bytes for tensors"
+        )
     return np.concatenate([pictures[..., channel] for channel in range(3)], axis=-1)
 
 
 def to_picture(matrices: np.ndarray) -> np.ndarray:
     """Matrices `(..., H, 3W)` back to pictures `(..., H, W, 3)`, uint8, rounded and clipped to 0..255."""
     if matrices.shape[-1] % 3:
-        raise ValueError(f"a matrix of shape {matrices.shape}: expected three channels side by side, a width that 3 divides")
+        raise ValueError(
+            f"a matrix of shape {matrices.shape}: expected three channels side by side, a width that 3 divides"
+        )
     channels = np.split(matrices, 3, axis=-1)
     return np.stack(channels, axis=-1).round().clip(0, 255).astype(np.uint8)
 
@@ -61,7 +67,9 @@ def to_picture(matrices: np.ndarray) -> np.ndarray:
 def decompose(matrix: np.ndarray) -> SVD:
     """The reference: SciPy's full decomposition of one matrix `(m, n)`, in float64 for anything but float32."""
     matrix = np.asarray(matrix)
-    return SVD(*scipy.linalg.svd(matrix.astype(np.result_type(matrix, np.float32)), full_matrices=False))
+    return SVD(
+        *scipy.linalg.svd(matrix.astype(np.result_type(matrix, np.float32)), full_matrices=False)
+    )
 
 
 def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
@@ -71,9 +79,14 @@ def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
     of the largest their accuracy, but U stays orthonormal, so the full product still gives the matrix back.
     """
     if matrices.ndim != 3 or not 1 <= matrices.shape[1] <= matrices.shape[2]:
-        raise ValueError(f"matrices of shape {matrices.shape}: expected (N, m, n) with m <= n; transpose tall ones")
+        raise ValueError(
+            f"matrices of shape {matrices.shape}: expected (N, m, n) with m <= n; transpose tall ones"
+        )
     batch = torch.from_numpy(np.ascontiguousarray(matrices, dtype=np.float32))
-    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:  # matrices are too small to share one; each core takes some
+    with (
+        threadpool_limits(1),
+        ThreadPoolExecutor(workers) as pool,
+    ):  # matrices are too small to share one; each core takes some
         parts = list(pool.map(_gram, batch.chunk(workers)))
     return SVD(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -81,7 +94,9 @@ def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
 def _gram(a: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     u = torch.linalg.eigh(a @ a.mT).eigenvectors.flip(-1)  # eigh sorts upwards
     v = u.mT @ a
-    s = v.norm(dim=-1).cummin(dim=-1).values  # the smallest come out a little disordered; u, s and v still multiply to a
+    s = (
+        v.norm(dim=-1).cummin(dim=-1).values
+    )  # the smallest come out a little disordered; u, s and v still multiply to a
     return u.numpy(), s.numpy(), (v / s.clamp(min=1e-12)[..., None]).numpy()
 
 
@@ -94,7 +109,9 @@ def compress(picture: np.ndarray, rank: int, dtype: str = "int8") -> bytes:
     """Encode a uint8 picture `(H, W, 3)` as a file of its first `rank` components, in one of `DTYPES`. Raises ValueError."""
     picture = np.asarray(picture)
     if picture.dtype != np.uint8:
-        raise ValueError(f"a picture of dtype {picture.dtype}: expected uint8 from 0 to 255; use data.to_bytes for tensors")
+        raise ValueError(
+            f"a picture of dtype {picture.dtype}: expected uint8 from 0 to 255; use data.to_bytes for tensors"
+        )
     return pack(decompose(to_matrix(picture)), rank, dtype)
 
 
@@ -105,24 +122,37 @@ def pack(svd: SVD, rank: int, dtype: str = "int8") -> bytes:
     u, s, vt = svd.truncate(rank)
     height, width = u.shape[0], vt.shape[1] // 3
     if dtype in ("float32", "float16"):
-        body = b"".join(x.astype(np.dtype(dtype).newbyteorder("<")).tobytes() for x in (u, s / 255, vt))  # s / 255 fits float16
+        body = b"".join(
+            x.astype(np.dtype(dtype).newbyteorder("<")).tobytes() for x in (u, s / 255, vt)
+        )  # s / 255 fits float16
     else:
         body = _quantise(u.T, vt, s, error=(svd.s[rank:] ** 2).sum(), coded=dtype == "int8-coded")
     fields = (MAGIC, DTYPES[dtype], height, width, rank)
     return HEADER.pack(*fields, zlib.crc32(HEADER.pack(*fields, 0) + body)) + body
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what comes of forged factors is looked at, at the end
+@np.errstate(
+    over="ignore", invalid="ignore"
+)  # what comes of forged factors is looked at, at the end
 def decompress(data: bytes) -> np.ndarray:
     """Decode a file of `compress` to a uint8 picture `(H, W, 3)`. Raises CorruptFileError for anything else."""
     if len(data) < HEADER.size or data[:4] != MAGIC:
-        raise CorruptFileError(f"{len(data)} bytes that begin with {bytes(data[:4])!r}: expected an SVD file, which begins with {MAGIC!r}")
+        raise CorruptFileError(
+            f"{len(data)} bytes that begin with {bytes(data[:4])!r}: expected an SVD file, which begins with {MAGIC!r}"
+        )
     _, code, height, width, rank, checksum = HEADER.unpack_from(data)
     body = data[HEADER.size :]
     if checksum != zlib.crc32(HEADER.pack(MAGIC, code, height, width, rank, 0) + body):
-        raise CorruptFileError(f"{len(data)} bytes with a wrong checksum: the file is damaged or cut short; copy or encode it again")
+        raise CorruptFileError(
+            f"{len(data)} bytes with a wrong checksum: the file is damaged or cut short; copy or encode it again"
+        )
     count, scales = rank * (height + 3 * width), 2 * rank
-    fits = len(body) > scales if code == 3 else len(body) == {0: 4 * (count + rank), 1: 2 * (count + rank), 2: count + scales}.get(code)
+    fits = (
+        len(body) > scales
+        if code == 3
+        else len(body)
+        == {0: 4 * (count + rank), 1: 2 * (count + rank), 2: count + scales}.get(code)
+    )
     if not fits or not 1 <= rank <= min(height, 3 * width) or height * width > 2**26:
         about = f"dtype {code}, {height}x{width} pixels, rank {rank}, {len(body)} bytes"
         raise CorruptFileError(f"{about}: no such file was ever written; encode the picture again")
@@ -136,7 +166,9 @@ def decompress(data: bytes) -> np.ndarray:
         factors = np.frombuffer(rows, np.int8).reshape(rank, -1).astype(np.float32)
         matrix = (factors[:, :height].T * scale) @ factors[:, height:]
     if not np.isfinite(matrix).all():
-        raise CorruptFileError("factors that are no numbers: expected finite ones; encode the picture again")
+        raise CorruptFileError(
+            "factors that are no numbers: expected finite ones; encode the picture again"
+        )
     return to_picture(matrix)
 
 
@@ -153,9 +185,17 @@ def _quantise(u: np.ndarray, vt: np.ndarray, s: np.ndarray, error: float, coded:
     """
     floor = 0.0
     if coded:
-        floor = np.sqrt(12 * COARSENESS * error / (len(s) * (u.shape[1] + vt.shape[1]))) / np.maximum(s, 1e-6)
+        floor = np.sqrt(
+            12 * COARSENESS * error / (len(s) * (u.shape[1] + vt.shape[1]))
+        ) / np.maximum(s, 1e-6)
     steps = [np.maximum(np.abs(x).max(axis=1) / 127, floor) for x in (u, vt)]
-    rows = np.concatenate([np.rint(x / np.maximum(step, 1e-12)[:, None]) for x, step in zip((u, vt), steps, strict=True)], axis=1)
+    rows = np.concatenate(
+        [
+            np.rint(x / np.maximum(step, 1e-12)[:, None])
+            for x, step in zip((u, vt), steps, strict=True)
+        ],
+        axis=1,
+    )
     scale = (s / 255 * steps[0] * steps[1]).astype("<f2").tobytes()
     return scale + (_encode(rows.astype(np.int8)) if coded else rows.astype(np.int8).tobytes())
 
@@ -164,7 +204,9 @@ def _encode(rows: np.ndarray) -> bytes:
     """Each row as it is or as differences of neighbours, whichever is smaller; one bit a row tells, LZMA packs them all."""
     differences = np.diff(rows, axis=1, prepend=np.int8(0))  # modulo 256, which adding up undoes
     smooth = np.abs(differences.astype(int)).sum(axis=1) < np.abs(rows.astype(int)).sum(axis=1)
-    packed = lzma.compress(np.where(smooth[:, None], differences, rows).tobytes(), lzma.FORMAT_RAW, filters=LZMA)
+    packed = lzma.compress(
+        np.where(smooth[:, None], differences, rows).tobytes(), lzma.FORMAT_RAW, filters=LZMA
+    )
     return np.packbits(smooth).tobytes() + packed
 
 
@@ -174,9 +216,13 @@ def _decode(data: bytes, rank: int, count: int) -> bytes:
     try:
         packed = decoder.decompress(data[flags:], max_length=count + 1)
     except (lzma.LZMAError, EOFError) as error:
-        raise CorruptFileError(f"{len(data)} bytes that LZMA refuses ({error}): encode the picture again") from None
+        raise CorruptFileError(
+            f"{len(data)} bytes that LZMA refuses ({error}): encode the picture again"
+        ) from None
     if len(packed) != count or not decoder.eof or decoder.unused_data or len(data) < flags:
-        raise CorruptFileError(f"{len(packed)} factors after LZMA, expected {count}: encode the picture again")
+        raise CorruptFileError(
+            f"{len(packed)} factors after LZMA, expected {count}: encode the picture again"
+        )
     rows = np.frombuffer(packed, np.int8).reshape(rank, -1)
     smooth = np.unpackbits(np.frombuffer(data[:flags], np.uint8))[:rank].astype(bool)
     return np.where(smooth[:, None], np.cumsum(rows, axis=1, dtype=np.int8), rows).tobytes()

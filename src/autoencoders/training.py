@@ -20,7 +20,11 @@ from autoencoders.models import Latents, LearnedCodec
 def one_cycle(step: int, total: int, warmup: float = 0.15) -> float:
     """Share of the peak learning rate at `step` of `total`: straight up during `warmup`, then half a cosine to 0 (Smith 2018)."""
     start = max(1, round(total * warmup))
-    return (step + 1) / start if step < start else 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, total - start)))
+    return (
+        (step + 1) / start
+        if step < start
+        else 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, total - start)))
+    )
 
 
 def cosine(step: int, total: int) -> float:
@@ -53,33 +57,66 @@ def fit(
     """
     train, valid = _tensors("train", train), _tensors("valid", valid) if valid is not None else None
     if min(epochs, batch_size, validate_every) < 1 or lr <= 0:
-        raise ValueError(f"{epochs=}, {batch_size=}, {validate_every=}, {lr=}: expected whole numbers from 1 up, and lr above 0")
+        raise ValueError(
+            f"{epochs=}, {batch_size=}, {validate_every=}, {lr=}: expected whole numbers from 1 up, and lr above 0"
+        )
     if patience is not None and (valid is None or patience < 1):
-        raise ValueError(f"{patience=}: expected at least 1, and validation data to judge by; pass valid=...")
+        raise ValueError(
+            f"{patience=}: expected at least 1, and validation data to judge by; pass valid=..."
+        )
     home, device = next(model.parameters()).device, pick_device(device)
     dtype = pick_precision(precision, device)
-    layout = torch.channels_last if any(p.dim() == 4 for p in model.parameters()) else torch.contiguous_format
+    layout = (
+        torch.channels_last
+        if any(p.dim() == 4 for p in model.parameters())
+        else torch.contiguous_format
+    )
     model.to(device, memory_format=layout)
-    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay)
+    optimizer = optimizer or torch.optim.AdamW(
+        model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay
+    )
     peaks = [group["lr"] for group in optimizer.param_groups]
     per_epoch = math.ceil(len(train[0]) / batch_size)
     seed_everything(seed)
-    settings = {"epochs": epochs, "batch_size": batch_size, "peaks": peaks, "seed": seed, "clip": clip, "patience": patience}
-    settings |= {"schedule": getattr(schedule, "__name__", "?"), "validate_every": validate_every, "dtype": str(dtype)}
-    settings |= {"samples": len(train[0]), "weights": str([list(p.shape) for p in model.parameters()])}
+    settings = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "peaks": peaks,
+        "seed": seed,
+        "clip": clip,
+        "patience": patience,
+    }
+    settings |= {
+        "schedule": getattr(schedule, "__name__", "?"),
+        "validate_every": validate_every,
+        "dtype": str(dtype),
+    }
+    settings |= {
+        "samples": len(train[0]),
+        "weights": str([list(p.shape) for p in model.parameters()]),
+    }
     run = {"step": 0, "sums": {}, "samples": 0, "history": {"epoch": [], "lr": [], "seconds": 0.0}}
     run |= {"best": None, "best_loss": math.inf, "waited": 0, "done": False}
     if checkpoint is not None and Path(checkpoint).exists():
         run = _resume(Path(checkpoint), settings, model, optimizer)
-    history, autocast = run["history"], torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    show = progress if progress is not None else not os.environ.get("CI") and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    history, autocast = (
+        run["history"],
+        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
+    )
+    show = (
+        progress
+        if progress is not None
+        else not os.environ.get("CI") and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+    )
     bar = tqdm(total=epochs, initial=run["step"] // per_epoch, unit="epoch", disable=not show)
     started = saved = time.monotonic()
     earlier = history["seconds"]
     while not run["done"]:
         epoch, position = divmod(run["step"], per_epoch)
         # The order is a function of seed and epoch alone, so that the step is all there is to know about the sampler.
-        order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        order = torch.randperm(
+            len(train[0]), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        )
         chosen = order[position * batch_size : (position + 1) * batch_size]
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * schedule(run["step"], epochs * per_epoch)
@@ -88,7 +125,9 @@ def fit(
             terms = loss_fn(model, _batch(train, chosen, device, layout, augment))
         if not math.isfinite(terms["loss"].item()):
             where = f"step {run['step']}, learning rate {optimizer.param_groups[0]['lr']:.3g}"
-            raise ValueError(f"the loss is {terms['loss'].item()} at {where}: expected a finite one; lower lr, or mend the data")
+            raise ValueError(
+                f"the loss is {terms['loss'].item()} at {where}: expected a finite one; lower lr, or mend the data"
+            )
         optimizer.zero_grad(set_to_none=True)
         terms["loss"].backward()
         if clip is not None:
@@ -102,9 +141,21 @@ def fit(
             bar.update()
             run["done"] = epoch + 1 == epochs
             if run["done"] or (epoch + 1) % validate_every == 0:
-                means = evaluate(model, loss_fn, valid, batch_size, device, autocast, layout) if valid else {}
-                _enter(run, {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}, means, model, patience)
-                bar.set_postfix_str(" ".join(f"{k} {v[-1]:.4g}" for k, v in history.items() if k.endswith("_loss")))
+                means = (
+                    evaluate(model, loss_fn, valid, batch_size, device, autocast, layout)
+                    if valid
+                    else {}
+                )
+                _enter(
+                    run,
+                    {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]},
+                    means,
+                    model,
+                    patience,
+                )
+                bar.set_postfix_str(
+                    " ".join(f"{k} {v[-1]:.4g}" for k, v in history.items() if k.endswith("_loss"))
+                )
         history["seconds"] = earlier + time.monotonic() - started
         if checkpoint is not None and (run["done"] or time.monotonic() - saved > save_seconds):
             _save(Path(checkpoint), settings, model, optimizer, run)
@@ -116,7 +167,14 @@ def fit(
     return history
 
 
-def fit_codec(model: LearnedCodec, pictures: torch.Tensor, *, lr: float = 1e-3, batch_size: int = 16, **options) -> dict:
+def fit_codec(
+    model: LearnedCodec,
+    pictures: torch.Tensor,
+    *,
+    lr: float = 1e-3,
+    batch_size: int = 16,
+    **options,
+) -> dict:
     """`fit` for a `LearnedCodec`: the PCA at its start is near a good place already and learns at a twentieth of the rate.
 
     `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `augment` cropping them so.
@@ -124,7 +182,15 @@ def fit_codec(model: LearnedCodec, pictures: torch.Tensor, *, lr: float = 1e-3, 
     slow = [*model.analysis_pca.parameters(), *model.synthesis_pca.parameters()]
     fast = [p for p in model.parameters() if all(p is not q for q in slow)]
     optimizer = torch.optim.Adam([{"params": slow, "lr": lr / 20}, {"params": fast, "lr": lr}])
-    return fit(model, losses.rate_distortion, pictures, batch_size=batch_size, optimizer=optimizer, clip=2.0, **options)
+    return fit(
+        model,
+        losses.rate_distortion,
+        pictures,
+        batch_size=batch_size,
+        optimizer=optimizer,
+        clip=2.0,
+        **options,
+    )
 
 
 def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tensor, psnr: float, *, epochs: int, lr: float = 0.04,
@@ -136,7 +202,11 @@ def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tens
     the `log_gain` that the codec is to have for them: the quantisation steps alone are changed, all by one factor. Raises ValueError.
     """
     sizes = tuple(latents.shape[:2]), *(8 * side for side in latents.shape[2:])
-    if not codec.fixed_point or len(codec.log_gain) != 1 or sizes != ((len(pictures), sum(codec.groups)), *pictures.shape[2:]):
+    if (
+        not codec.fixed_point
+        or len(codec.log_gain) != 1
+        or sizes != ((len(pictures), sum(codec.groups)), *pictures.shape[2:])
+    ):
         about = f"{'fixed' if codec.fixed_point else 'floating'} point, {len(codec.log_gain)} levels, {sum(codec.groups)} channels"
         raise ValueError(
             f"a codec of {about}, latents {tuple(latents.shape)}, pictures {tuple(pictures.shape)}: expected one in fixed point, of one "
@@ -148,12 +218,25 @@ def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tens
     options["seed"] = zlib.crc32(np.float64([psnr, codec.identity, options.get("seed", 0)]))
     model = Latents(codec.floating(), latents, psnr, epochs * math.ceil(len(pictures) / batch_size))
     optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
-    options |= {"epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "schedule": cosine, "clip": None}
+    options |= {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "schedule": cosine,
+        "clip": None,
+    }
     fit(model, losses.coding, (torch.arange(len(pictures)), pictures), **options)
     return model.values.weight.detach().view(model.shape), model.codec.log_gain
 
 
-def fit_student(student: LearnedCodec, teacher: LearnedCodec, pictures: torch.Tensor, quality: int, taught: bool = True, **options) -> dict:
+def fit_student(
+    student: LearnedCodec,
+    teacher: LearnedCodec,
+    pictures: torch.Tensor,
+    quality: int,
+    taught: bool = True,
+    **options,
+) -> dict:
     """`fit` for the synthesis of a small codec that draws a large one's latents, at one quality: distillation (Hinton et al. 2015).
 
     What it is to draw is what the teacher draws, or, unless `taught`, the pictures themselves, `(N, 3, H, W)` with H and W
@@ -164,13 +247,19 @@ def fit_student(student: LearnedCodec, teacher: LearnedCodec, pictures: torch.Te
     torch.nn.init.zeros_(student.post[-2].bias)
     level = torch.full((len(pictures),), quality - 1)
     with torch.no_grad():
-        latents = torch.cat([teacher.decoded(part, level[: len(part)]) for part in pictures.split(16)])
+        latents = torch.cat(
+            [teacher.decoded(part, level[: len(part)]) for part in pictures.split(16)]
+        )
         if taught:
-            pictures = torch.cat([teacher.synthesis(part, level[: len(part)]) for part in latents.split(16)])
+            pictures = torch.cat(
+                [teacher.synthesis(part, level[: len(part)]) for part in latents.split(16)]
+            )
     return fit(student, losses.drawing, (latents, level, pictures), weight_decay=0.0, **options)
 
 
-def _enter(run: dict, entry: dict, means: dict, model: torch.nn.Module, patience: int | None) -> None:
+def _enter(
+    run: dict, entry: dict, means: dict, model: torch.nn.Module, patience: int | None
+) -> None:
     """Add the means since the last entry to the history; with `patience`, keep the best weights, or end the run without them."""
     entry |= {f"train_{name}": value / run["samples"] for name, value in run["sums"].items()}
     entry |= {f"valid_{name}": value for name, value in means.items()}
@@ -179,20 +268,32 @@ def _enter(run: dict, entry: dict, means: dict, model: torch.nn.Module, patience
     run["sums"], run["samples"] = {}, 0
     if patience is not None and means["loss"] < run["best_loss"]:
         run["best_loss"], run["waited"] = means["loss"], 0
-        run["best"] = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        run["best"] = {
+            name: value.detach().cpu().clone() for name, value in model.state_dict().items()
+        }
     elif patience is not None:
         run["waited"] += 1
         run["done"] |= run["waited"] >= patience
 
 
 @torch.no_grad()
-def evaluate(model, loss_fn, data, batch_size: int = 64, device="cpu", autocast=None, layout=torch.contiguous_format) -> dict[str, float]:
+def evaluate(
+    model,
+    loss_fn,
+    data,
+    batch_size: int = 64,
+    device="cpu",
+    autocast=None,
+    layout=torch.contiguous_format,
+) -> dict[str, float]:
     """Each term of `loss_fn` averaged over all samples of `data`, however they fall into batches; gradients off, `eval` mode."""
     data, sums = _tensors("data", data), {}
     model.eval()
     for chosen in torch.arange(len(data[0])).split(batch_size):
         with autocast or torch.autocast("cpu", enabled=False):
-            for name, term in loss_fn(model, _batch(data, chosen, torch.device(device), layout)).items():
+            for name, term in loss_fn(
+                model, _batch(data, chosen, torch.device(device), layout)
+            ).items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(chosen)
     return {name: value / len(data[0]) for name, value in sums.items()}
 
@@ -209,8 +310,16 @@ def pick_device(device: str = "auto") -> torch.device:
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     """The dtype of the layers' arithmetic: "float32", "bfloat16", or "auto" for bfloat16 where the machine multiplies in it."""
     if precision == "auto":
-        able = torch.cpu.get_capabilities() if device.type == "cpu" else {"gpu": torch.cuda.is_bf16_supported(False)}
-        return torch.bfloat16 if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "gpu")) else torch.float32
+        able = (
+            torch.cpu.get_capabilities()
+            if device.type == "cpu"
+            else {"gpu": torch.cuda.is_bf16_supported(False)}
+        )
+        return (
+            torch.bfloat16
+            if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "gpu"))
+            else torch.float32
+        )
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"{precision=}: expected 'auto', 'float32' or 'bfloat16'")
     return getattr(torch, precision)
@@ -225,9 +334,14 @@ def seed_everything(seed: int) -> None:
 
 def _tensors(name: str, data) -> tuple[torch.Tensor, ...]:
     tensors = tuple(data) if isinstance(data, tuple | list) else (data,)
-    if not all(isinstance(t, torch.Tensor) and t.dim() and len(t) for t in tensors) or len({len(t) for t in tensors}) != 1:
+    if (
+        not all(isinstance(t, torch.Tensor) and t.dim() and len(t) for t in tensors)
+        or len({len(t) for t in tensors}) != 1
+    ):
         shapes = [tuple(getattr(t, "shape", ())) or type(t).__name__ for t in tensors]
-        raise ValueError(f"{name}={shapes}: expected one tensor (N, ...) or a tuple of them with the same N of at least 1")
+        raise ValueError(
+            f"{name}={shapes}: expected one tensor (N, ...) or a tuple of them with the same N of at least 1"
+        )
     return tensors
 
 
@@ -243,7 +357,11 @@ def _save(path: Path, settings: dict, model, optimizer, run: dict) -> None:
     """One dict, written beside the old one and renamed over it, so that a kill at any moment leaves a whole file."""
     numpy_kind, numpy_keys, *numpy_rest = np.random.get_state()
     state = {"settings": settings, "arguments": getattr(model, "arguments", {}), "run": run}
-    state |= {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "torch": torch.get_rng_state()}
+    state |= {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "torch": torch.get_rng_state(),
+    }
     state |= {"python": random.getstate(), "numpy": (numpy_kind, numpy_keys.tolist(), *numpy_rest)}
     state |= {"cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -257,11 +375,19 @@ def _resume(path: Path, settings: dict, model, optimizer) -> dict:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         theirs = state["settings"]
-    except Exception as error:  # torch, zip and pickle each have errors of their own for a damaged file
+    except (
+        Exception
+    ) as error:  # torch, zip and pickle each have errors of their own for a damaged file
         reason = f"cannot be read ({type(error).__name__}): expected one of fit's"
         raise ValueError(f"checkpoint {path.name!r} {reason}; delete it to start anew") from None
-    if differing := "; ".join(f"{name} {theirs.get(name)}, here {here}" for name, here in settings.items() if theirs.get(name) != here):
-        raise ValueError(f"checkpoint {path.name!r} is of another run ({differing}): delete it to start anew, or name another file")
+    if differing := "; ".join(
+        f"{name} {theirs.get(name)}, here {here}"
+        for name, here in settings.items()
+        if theirs.get(name) != here
+    ):
+        raise ValueError(
+            f"checkpoint {path.name!r} is of another run ({differing}): delete it to start anew, or name another file"
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     random.setstate(state["python"])
