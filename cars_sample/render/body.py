@@ -221,15 +221,20 @@ PAINTS = {  # share in per cent, colour in linear light, metallic
 }
 
 
-def draw_paint(rng):
-    """A paint's name and its colour: measured shares of paints, each a little different from car to car."""
-    name = pick(rng, {key: value[0] for key, value in PAINTS.items()})
+def draw_paint(rng, name=None):
+    """A paint's name and its colour in linear light, a little different from car to car.
+
+    Names come with the measured shares of paints. With `name` the colour is one of that paint; as many random numbers are
+    drawn, so that all else of a seed stays as it is.
+    """
+    drawn = pick(rng, {key: value[0] for key, value in PAINTS.items()})
+    name = name or drawn
     colour = np.array(PAINTS[name][1]) * rng.uniform(0.85, 1.12) + rng.normal(0, 0.003, 3)
     return name, tuple(np.clip(colour, 0.003, 0.8))
 
 
-def draw_design(seed, body_type=None):
-    """A car: one of the body types with its measures varied, as a Design."""
+def draw_design(seed, body_type=None, paint=None):
+    """A car as a Design: a body type with its measures varied, in a paint. Both are drawn unless they are given."""
     rng = generator(seed, "design")
     drawn = pick(rng, BODY_TYPES)
     body_type = body_type or drawn
@@ -250,8 +255,9 @@ def draw_design(seed, body_type=None):
     if body_type == "hatchback" and rng.random() < 0.3:
         changes["roof_rear"] -= 0.2
     three_door = {"coupe": 1.0, "hatchback": 0.25, "pickup": 0.4}.get(body_type, 0)
-    paint, colour = draw_paint(rng)
-    if panel_van and rng.random() < 0.6:
+    wanted = paint
+    paint, colour = draw_paint(rng, wanted)
+    if panel_van and rng.random() < 0.6 and wanted is None:
         paint, colour = "white", (0.68, 0.68, 0.67)
     return replace(
         base,

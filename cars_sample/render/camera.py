@@ -98,3 +98,10 @@ def place_camera(view):
     camera.dof.use_dof, camera.dof.aperture_fstop = True, float(view.f_number)
     camera.dof.focus_distance = float(np.linalg.norm(view.position - view.target)) - 1.0
     bpy.context.scene.camera = thing
+
+
+def remove_camera():
+    """Take the camera out again, where one scene is seen from several places."""
+    camera = bpy.context.scene.camera
+    if camera is not None:
+        bpy.data.objects.remove(camera)

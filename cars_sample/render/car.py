@@ -20,16 +20,16 @@ class Car:
     parts: list
 
 
-def build_car(seed, body_type=None, detail=1.0):
+def build_car(seed, body_type=None, detail=1.0, paint=None):
     """Build the car of a seed around the origin. `detail` below 1 is for parked cars: coarser, and the paint's colour comes from
     each object's colour, so that one car serves for many."""
-    return _Builder(seed, body_type, detail).car()
+    return _Builder(seed, body_type, detail, paint).car()
 
 
 class _Builder:
-    def __init__(self, seed, body_type, detail):
+    def __init__(self, seed, body_type, detail, paint=None):
         self.seed, self.detail, self.shared = seed, detail, detail < 1
-        self.design = draw_design(seed, body_type)
+        self.design = draw_design(seed, body_type, paint)
         self.body = LowerBody(self.design)
         self.greenhouse = Greenhouse(self.design, self.body, seed)
         self.layout = draw_layout(seed, self.design, self.body)

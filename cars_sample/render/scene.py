@@ -12,11 +12,16 @@ from car import build_car
 from develop import develop
 from setting import build_setting, draw_setting
 
-SAMPLES = 32
+SAMPLES = 32  # light paths a pixel
+THREADS = 2
 
 
-def render_radiance(seed, size, samples=SAMPLES):
-    """What the camera sees: linear light, float64 (size, size, 3)."""
+def render_radiance(seed, size, samples=SAMPLES, keep_scene=False):
+    """What the camera sees: linear light, float64 (size, size, 3).
+
+    `keep_scene` lets Cycles keep its data for the next picture of the same scene. The number of threads changes the
+    time alone, not the picture.
+    """
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
     cycles = scene.cycles
@@ -30,7 +35,8 @@ def render_radiance(seed, size, samples=SAMPLES):
     render = scene.render
     render.resolution_x = render.resolution_y = size
     render.filter_size = 1.2
-    render.threads_mode, render.threads = "FIXED", 2
+    render.threads_mode, render.threads = "FIXED", THREADS
+    render.use_persistent_data = keep_scene
     render.image_settings.file_format, render.image_settings.color_depth = "OPEN_EXR", "16"
     with tempfile.TemporaryDirectory() as folder:
         render.filepath = str(Path(folder) / "radiance.exr")

@@ -105,14 +105,23 @@ class Canvas:
         self, mask, colour=None, metallic=None, roughness=None, coat=None, raise_by=0.0, glass=0.0
     ):
         """Cover `mask` (0 to 1) with a material; None leaves a property as it is."""
+        rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        if not len(rows):
+            return
+        # Most things are small: only the part of the canvas that the mask touches is worked on.
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        mask = mask[part]
         if colour is not None:
-            self.paint *= 1 - mask
-            self.colour += (np.asarray(colour) - self.colour) * mask[..., None]
+            self.paint[part] *= 1 - mask
+            here = self.colour[part]
+            here += (np.asarray(colour) - here) * mask[..., None]
         for channel, value in enumerate((metallic, roughness, coat)):
             if value is not None:
-                self.surface[..., channel] += (value - self.surface[..., channel]) * mask
-        self.height += raise_by * mask
-        self.glass += (glass - self.glass) * mask
+                here = self.surface[(*part, channel)]
+                here += (value - here) * mask
+        self.height[part] += raise_by * mask
+        here = self.glass[part]
+        here += (glass - here) * mask
 
     def seam(self, distance, half_width=0.006):
         """A panel gap: a dark line in a soft groove."""

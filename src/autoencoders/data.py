@@ -1,8 +1,12 @@
 """Pictures as tensors `(N, C, H, W)`, float32 in [0, 1], from a folder or from MNIST's files: reading, splitting, augmenting."""
 
+import csv
+import hashlib
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +38,20 @@ SUFFIXES = {
 }
 MAX_PIXELS = 90_000_000
 SAMPLES = {"cars": "cars_sample", "MNIST": "scikit-learn's digits"}
+RESTORE = "Expected the files as they came with the course; restore them: git checkout datasets"
+TURNTABLE_COLUMNS = (
+    "sheet",
+    "row",
+    "view",
+    "split",
+    "car",
+    "body_type",
+    "paint",
+    "paint_srgb",
+    "azimuth",
+    "elevation",
+    "sha256",
+)
 IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -77,29 +95,44 @@ def cars(
         raise ValueError(
             f"no folder {str(folder)!r}: expected one that holds pictures of cars; make it and put *.jpg files in it"
         )
-    paths = sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()
-    )[:limit]
+    paths = picture_files(folder)[:limit]
     if not paths:
         raise ValueError(
-            f"no pictures in {str(folder)!r}: expected files such as car.jpg or car.png directly in it; put some there"
+            f"no pictures in {str(folder)!r}: expected files such as car.jpg or car.png directly "
+            "in it; put some there"
         )
+    return to_float(read_all(paths, size, folder)), [path.name for path in paths]
+
+
+def picture_files(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, by name; hidden files are passed over."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file():
+            found.append(path)
+    return found
+
+
+def read_all(paths: list[Path], size: int, folder: Path) -> np.ndarray:
+    """Decode files of a folder into a uint8 array `(N, size, size, 3)`.
+
+    Raises one ValueError that names all bad files.
+    """
     pictures, bad = np.empty((len(paths), size, size, 3), np.uint8), []
     for picture, path in zip(pictures, paths, strict=True):
         try:
             picture[:] = read(path, size)
-        except Exception as error:  # decoders raise whatever they like on damaged files, and all bad files go into one error
-            bad.append(
-                f"{path.name} ({type(error).__name__}: {error})".replace(str(path), path.name)
-            )
+        # Decoders raise whatever they like on damaged files, and all bad files go into one error.
+        except Exception as error:
+            name = path.relative_to(folder).as_posix()
+            bad.append(f"{name} ({type(error).__name__}: {error})".replace(str(path), path.name))
     if bad:
-        what = f"{len(bad)} of {len(paths)} pictures in {str(folder)!r} cannot be read: {'; '.join(bad)}"
         raise ValueError(
-            f"{what}. Expected whole JPEG, PNG, WebP, ... files; mend, convert or remove these"
+            f"{len(bad)} of {len(paths)} pictures in {str(folder)!r} cannot be read: "
+            f"{'; '.join(bad)}. Expected whole JPEG, PNG, WebP, ... files; "
+            "mend, convert or remove these"
         )
-    return to_float(pictures), [p.name for p in paths]
+    return pictures
 
 
 def read(path: str | Path, size: int | None = None) -> np.ndarray:
@@ -143,6 +176,273 @@ def _rgb(image: Image.Image, factor: int) -> Image.Image:
     elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
     return image.reduce(factor).convert("RGB")
+
+
+class Turntable(NamedTuple):
+    """Cars that turn: pictures, and a label of each kind for each picture.
+
+    The three splits are by car: no car has pictures in two of them.
+    """
+
+    pictures: torch.Tensor  # (N, 3, size, size), float32 in [0, 1]
+    car: torch.Tensor  # (N,) the car's seed
+    body_type: torch.Tensor  # (N,) number of its name in body_types
+    paint: torch.Tensor  # (N,) number of its name in paints
+    paint_colour: torch.Tensor  # (N, 3) of the paint itself, sRGB in [0, 1]
+    azimuth: torch.Tensor  # (N,) degrees from 0 to 360; 0 in front, counter-clockwise from above
+    elevation: torch.Tensor  # (N,) degrees over the ground
+    train: torch.Tensor  # numbers of pictures, like the next two
+    validation: torch.Tensor
+    unseen: torch.Tensor
+    body_types: list[str]
+    paints: list[str]
+
+
+def turntable(size: int = 64, folder: str | Path = ROOT / "datasets" / "turntable") -> Turntable:
+    """1,000 rendered cars, each from six sides, with exact labels: see `datasets/turntable/README.md`.
+
+    `size` is 64 as stored, or 32, 16 or 8, for which blocks of pixels are averaged. Raises ValueError that
+    names a file that is missing, damaged or not the one that the set's table describes.
+    """
+    if size not in (64, 32, 16, 8):
+        raise ValueError(f"size={size!r}: expected 64 as stored, or 32, 16 or 8 for quick training")
+    folder = Path(folder)
+    rows = read_table(folder / "turntable.csv", TURNTABLE_COLUMNS)
+    sheets = {}
+    for row in rows:
+        if row["sheet"] not in sheets:
+            sheets[row["sheet"]] = read_sheet(folder / row["sheet"])
+
+    def column(name, value):
+        try:
+            return torch.tensor([value(row[name]) for row in rows])
+        except ValueError as error:
+            where = f"column {name} of turntable.csv in {str(folder)!r}"
+            raise ValueError(f"{where} cannot be read ({error}). {RESTORE}") from None
+
+    def pictures_of(split):
+        return torch.tensor([i for i, row in enumerate(rows) if row["split"] == split])
+
+    pictures = np.empty((len(rows), 64, 64, 3), np.uint8)
+    tops, lefts = 64 * column("row", int), 64 * column("view", int)
+    for picture, row, top, left in zip(pictures, rows, tops, lefts, strict=True):
+        tile = sheets[row["sheet"]][top : top + 64, left : left + 64]
+        if tile.shape != picture.shape or sha256(tile.tobytes()) != row["sha256"]:
+            raise ValueError(
+                f"{row['sheet']} in {str(folder)!r} is not the one that turntable.csv describes: "
+                f"row {row['row']}, view {row['view']} differs. {RESTORE}"
+            )
+        picture[:] = tile
+
+    body_types = sorted({row["body_type"] for row in rows})
+    paints = sorted({row["paint"] for row in rows})
+    return Turntable(
+        F.avg_pool2d(to_float(pictures), 64 // size),
+        column("car", int),
+        column("body_type", body_types.index),
+        column("paint", paints.index),
+        column("paint_srgb", hexadecimal_colour),
+        column("azimuth", float),
+        column("elevation", float),
+        pictures_of("train"),
+        pictures_of("validation"),
+        pictures_of("test"),
+        body_types,
+        paints,
+    )
+
+
+class Inspection(NamedTuple):
+    """Pictures of parts, good and defective, with a mask of each defect."""
+
+    pictures: torch.Tensor  # (N, 3, size, size), float32 in [0, 1]
+    masks: torch.Tensor | None  # (N, 1, size, size), 1 on a defect; None where a set has none
+    defect: torch.Tensor  # (N,) number in defects; 0 is good
+    train: torch.Tensor  # numbers of pictures, like the next two
+    validation: torch.Tensor  # empty where a set has none
+    unseen: torch.Tensor
+    defects: list[str]  # "good", then the kinds of defect
+    files: list[str]  # of the pictures, relative to the folder
+
+
+def wheels(size: int = 128, folder: str | Path = ROOT / "datasets" / "wheels") -> Inspection:
+    """Rendered wheels, good and with one of eight defects: see `datasets/wheels/README.md`.
+
+    `folder` may be any category in the layout of MVTec AD (Bergmann et al. 2019): `train/good`,
+    `test/good`, `test/<defect>` and, where there are any, `validation/good` and
+    `ground_truth/<defect>/<number>_mask.png`. What is not square is cropped to its central square.
+    Raises ValueError that names a file or folder that is missing, damaged, of another size than its
+    picture, or not the one that the set's own table describes.
+    """
+    folder = Path(folder)
+    check_files(folder, "wheels.csv", {"file": "sha256", "mask": "mask_sha256"})
+    paths = []
+    for split in ("train", "validation", "test"):
+        for sub in subfolders(folder / split):
+            paths += picture_files(sub)
+    kinds = [path.parent.name for path in paths]
+    splits = [path.parent.parent.name for path in paths]
+    for split in ("train", "test"):
+        if (split, "good") not in zip(splits, kinds, strict=True):
+            raise ValueError(
+                f"no pictures in {str(folder / split / 'good')!r}: expected MVTec AD's layout, "
+                "train/good, test/good and test/<defect>; put the pictures there"
+            )
+    stray = sorted(set(kinds[: splits.index("test")]) - {"good"})
+    if stray:
+        raise ValueError(
+            f"{stray} in {str(folder)!r} among the pictures for training or validation: "
+            "expected good ones alone; move the others to test"
+        )
+    defects = ["good", *sorted(set(kinds) - {"good"})]
+    masks = None
+    if (folder / "ground_truth").is_dir():
+        masks = np.stack([read_mask(path, folder, size) for path in paths])
+        masks = torch.from_numpy(masks)[:, None]
+
+    def pictures_of(split):
+        return torch.tensor([i for i, s in enumerate(splits) if s == split], dtype=torch.long)
+
+    return Inspection(
+        to_float(read_all(paths, size, folder)),
+        masks,
+        torch.tensor([defects.index(kind) for kind in kinds]),
+        pictures_of("train"),
+        pictures_of("validation"),
+        pictures_of("test"),
+        defects,
+        [path.relative_to(folder).as_posix() for path in paths],
+    )
+
+
+def read_mask(path: Path, folder: Path, size: int) -> np.ndarray:
+    """The mask of a picture in MVTec's layout, float32 `(size, size)` of 0 and 1; 0 for a good one."""
+    kind = path.parent.name
+    if kind == "good":
+        return np.zeros((size, size), np.float32)
+    file = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
+    name = file.relative_to(folder).as_posix()
+    try:
+        with Image.open(path) as picture, Image.open(file) as mask:
+            if mask.size != picture.size:
+                raise ValueError(f"{mask.width}x{mask.height} pixels, not its picture's size")
+            grey = ImageOps.fit(mask.convert("L"), (size, size), Image.Resampling.NEAREST)
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        about = f"{type(error).__name__}: {error}".replace(str(file), file.name)
+        raise ValueError(
+            f"mask {name} in {str(folder)!r} cannot be read ({about}): expected one of the size of "
+            f"test/{kind}/{path.name}; put it there, or take ground_truth away"
+        ) from None
+    return (np.asarray(grey) > 127).astype(np.float32)
+
+
+class Collection(NamedTuple):
+    """Pictures sorted into classes."""
+
+    pictures: torch.Tensor  # (N, 3, size, size), float32 in [0, 1]
+    label: torch.Tensor  # (N,) number in classes
+    train: torch.Tensor  # numbers of pictures
+    unseen: torch.Tensor
+    classes: list[str]
+    files: list[str]  # of the pictures, relative to the folder
+
+
+def bodies(size: int = 128, folder: str | Path = ROOT / "datasets" / "bodies") -> Collection:
+    """Rendered cars by body type, few of some, in ordinary settings: see `datasets/bodies/README.md`.
+
+    `folder` may be any that has pictures in `train/<class>/` and `test/<class>/`, as torchvision's
+    ImageFolder reads them; they are cropped to their central square. Raises ValueError that names a
+    file or folder that is missing, damaged, or not the one that the set's own table describes.
+    """
+    folder = Path(folder)
+    check_files(folder, "bodies.csv", {"file": "sha256"})
+    classes = [sub.name for sub in subfolders(folder / "train")]
+    if not classes:
+        raise ValueError(
+            f"no folders in {str(folder / 'train')!r}: expected one for each class, "
+            "with its pictures in it"
+        )
+    paths = []
+    for split in ("train", "test"):
+        for name in classes:
+            sub = folder / split / name
+            found = picture_files(sub) if sub.is_dir() else []
+            if not found:
+                raise ValueError(
+                    f"no pictures in {str(sub)!r}: expected some of each class; put them there"
+                )
+            paths += found
+    in_train = torch.tensor([path.parent.parent.name == "train" for path in paths])
+    return Collection(
+        to_float(read_all(paths, size, folder)),
+        torch.tensor([classes.index(path.parent.name) for path in paths]),
+        in_train.nonzero()[:, 0],
+        (~in_train).nonzero()[:, 0],
+        classes,
+        [path.relative_to(folder).as_posix() for path in paths],
+    )
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none where it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and sub.name[0] != ".")
+
+
+def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
+    """The rows of a set's table. Raises ValueError where it is missing, empty or lacks a column."""
+    if not path.is_file():
+        raise ValueError(f"no table {path.name} in {str(path.parent)!r}. {RESTORE}")
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError(f"{path.name} in {str(path.parent)!r} has no rows. {RESTORE}")
+    for number, row in enumerate(rows, 1):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise ValueError(
+                f"{path.name} in {str(path.parent)!r}: row {number} lacks {', '.join(missing)}. "
+                f"{RESTORE}"
+            )
+    return rows
+
+
+def check_files(folder: Path, table: str, columns: dict[str, str]) -> None:
+    """Compare a set's files with its table, where it has one: each there, each with its sha256.
+
+    `columns` says in which column the digest of a column's files stands.
+    """
+    if not (folder / table).is_file():
+        return
+    for row in read_table(folder / table, [*columns, *columns.values()]):
+        for column, digest in columns.items():
+            name = row[column]
+            if name and not (folder / name).is_file():
+                raise ValueError(f"{name} is missing in {str(folder)!r}. {RESTORE}")
+            if name and sha256((folder / name).read_bytes()) != row[digest]:
+                raise ValueError(f"{name} in {str(folder)!r} is not the one of {table}. {RESTORE}")
+
+
+def read_sheet(path: Path) -> np.ndarray:
+    """A sheet of pictures as uint8 `(H, W, 3)`. Raises ValueError that names it."""
+    try:
+        return read(path)
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        about = f"{type(error).__name__}: {error}".replace(str(path), path.name)
+        raise ValueError(
+            f"{path.name} in {str(path.parent)!r} cannot be read ({about}). {RESTORE}"
+        ) from None
+
+
+def hexadecimal_colour(text: str) -> tuple[float, float, float]:
+    """ "#ff8000" as red, green and blue in [0, 1]."""
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red / 255, green / 255, blue / 255
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
