@@ -154,3 +154,64 @@ def test_pictures_of_another_size_stop_it(tmp_path):
     assert run("--count", 1, "--size", 32, "--out", tmp_path).returncode == 0
     result = run("--count", 1, "--size", 48, "--out", tmp_path)
     assert result.returncode == 1 and "32×32" in result.stderr and "48" in result.stderr
+
+
+@needs_bpy
+@pytest.mark.parametrize("name", ["turntable", "wheels", "bodies"])
+def test_a_seed_of_each_set_is_a_picture(tmp_path, name):
+    """The same bytes twice, however many processes share the work."""
+    for folder, workers in (("a", 1), ("b", 2)):
+        result = run(name, "--limit", 2, "--workers", workers, "--out", tmp_path / folder)
+        assert result.returncode == 0, result.stderr
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 2
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@needs_bpy
+def test_defects_leave_the_rest_alone():
+    """A nut of the same grey, a patch of the same hue; nothing differs far from the mask."""
+    script = """
+import numpy as np
+import wheel_bench as bench
+from scipy import ndimage
+for kind in ("nut_colour", "brightness"):
+    picture, mask = bench.defective(410001, kind)
+    intact = bench.with_grain(bench.render_clean(410001), 410001)
+    far = ~ndimage.binary_dilation(mask > 0, iterations=6)
+    assert mask.any() and (picture[far] == intact[far]).all(), kind
+    inside = (mask > 0) & (picture.max(-1) < 250) & (intact.max(-1) < 250)
+    before, after = (x[inside].astype(float) for x in (intact, picture))
+    if kind == "nut_colour":
+        assert np.abs((after - before) @ bench.LUMA).max() < 1.5
+        assert np.abs(after - before).max() > 20
+    else:
+        ratio = (after @ bench.LUMA) / (before @ bench.LUMA)
+        assert np.abs(after - ratio[:, None] * before).max() < 8
+        assert np.abs(ratio - 1).max() > 0.1
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=RENDER,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_plans_leave_out_faulty_seeds(generator_modules, tmp_path, monkeypatch):
+    import jobs
+
+    table = tmp_path / "faulty.csv"
+    table.write_text("set,seed,reason\nwheels,3,tiny\nwheels,5,tiny\nbodies,4,hidden\n", "utf-8")
+    monkeypatch.setattr(jobs, "FAULTY", table)
+    assert jobs.faultless("wheels", 2, 3) == [2, 4, 6]
+    assert jobs.faultless("bodies", 2, 3) == [2, 3, 5]
+
+
+@pytest.mark.parametrize("arguments", [["lorries"], ["wheels", "--limit", "0"]])
+def test_bad_sets(arguments, tmp_path):
+    result = run(*arguments, "--out", tmp_path)
+    assert result.returncode == 2 and repr(arguments[-1]) in result.stderr

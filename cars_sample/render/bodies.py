@@ -8,10 +8,11 @@ from body import draw_design
 from camera import draw_view, place_camera
 from car import build_car
 from develop import develop
-from jobs import Job, faulty_seeds, write_table
+from jobs import Job, faulty_seeds, write, write_table
 from PIL import Image
 from scene import clear_scene, describe, render_radiance
 from setting import build_setting, draw_setting
+from sheets import contact_sheet, jpeg, read_pictures
 
 FIRST_SEED = 200_000
 TRAIN = {
@@ -71,3 +72,10 @@ def finish(jobs, folder):
         rows.append({"file": name, "split": split, **describe(*job.arguments), "sha256": sha256})
     rows.sort(key=lambda row: row["file"])
     write_table(folder / "bodies.csv", rows)
+
+    # To look at: a row for each body type.
+    sheet = []
+    for body_type in TRAIN:
+        names = [row["file"] for row in rows if row["file"].startswith(f"train/{body_type}/")]
+        sheet.append(read_pictures(folder, names[:10]))
+    write(folder / "contact_sheet.jpg", jpeg(contact_sheet(sheet)))

@@ -19,11 +19,13 @@ from light import new_world, panel
 from PIL import Image
 from scene import render_radiance
 from shapes import generator, grid_faces
+from sheets import contact_sheet, jpeg
 
 FIRST_SEED = 300_000
 CARS = {"train": 800, "validation": 100, "test": 100}
 VIEWS = 6
-CARS_A_SHEET = 100
+CONTACT_SHEET = "contact_sheet.jpg"
+CARS_A_SHEET = 20  # WebP packs several small sheets better than a large one
 SIZE = 64
 DETAIL = 0.6  # of the meshes and textures: enough for 64 pixels, at a third of the building time
 SAMPLES = 8  # light paths a pixel at twice the size, so 32 for each pixel that is kept
@@ -53,9 +55,10 @@ def draw_turns(seed):
 
 
 def plan(options):
-    """A job for each car: a strip of its six pictures. `finish` makes sheets of them."""
+    """A job for each car, a strip of its six pictures, of which `finish` makes sheets; and one to look at."""
     seeds = faultless("turntable", FIRST_SEED, sum(CARS.values()))
-    return [Job((f"parts/car_{seed}.png",), draw, (seed,)) for seed in seeds]
+    jobs = [Job((f"parts/car_{seed}.png",), draw, (seed,)) for seed in seeds]
+    return [*jobs, Job((CONTACT_SHEET,), draw_contact_sheet, (FIRST_SEED,))]
 
 
 def draw(seed):
@@ -63,8 +66,11 @@ def draw(seed):
 
 
 def finish(jobs, folder):
-    """Sheets of a hundred cars, a car a row, as lossless WebP, and a table with a row for each picture."""
-    splits = [split for split, n in CARS.items() for _ in range(n)]
+    """Sheets of twenty cars, a car a row, as lossless WebP, and a table with a row for each picture."""
+    jobs = [job for job in jobs if job.files[0] != CONTACT_SHEET]
+    splits = []
+    for split, n in CARS.items():
+        splits += n * [split]
     rows = []
     for first in range(0, len(jobs), CARS_A_SHEET):
         some = jobs[first : first + CARS_A_SHEET]
@@ -85,6 +91,19 @@ def lossless_webp(picture):
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "WEBP", lossless=True, quality=100, method=6)
     return file.getvalue()
+
+
+def draw_contact_sheet(seed):
+    """One car from twelve azimuths, as each of the seven body types, in each of the thirteen paints."""
+    front = Turn(azimuth=35, elevation=14)
+    body_type, paint = "coupe", "red"
+    turns = [Turn(azimuth, front.elevation) for azimuth in range(0, 360, 30)]
+    rows = [
+        render_car(seed, turns, (body_type, paint)),
+        np.concatenate([render_car(seed, [front], (other, paint)) for other in DESIGNS]),
+        np.concatenate([render_car(seed, [front], (body_type, other)) for other in PAINTS]),
+    ]
+    return [jpeg(contact_sheet(rows, scale=2))]
 
 
 def describe(seed):

@@ -14,8 +14,7 @@ import numpy as np
 from blender import add_mesh, clear_scene, painted, plain, to_srgb
 from camera import SENSOR, View, place_camera
 from defects import DEFECTS, NUTS, cut_spoke, dent, draw_defect, stick_on
-from develop import png
-from jobs import Job, faultless, write_table
+from jobs import Job, faultless, write, write_table
 from light import new_world, panel
 from PIL import Image
 from scene import render_radiance
@@ -31,6 +30,7 @@ from shapes import (
     sd_segments,
     smoothstep,
 )
+from sheets import contact_sheet, jpeg, read_pictures
 
 FIRST_SEED = 400_000
 FIRST_DEFECT_SEED = 410_000  # and a thousand further for each kind
@@ -86,12 +86,12 @@ def draw_good(seed):
 
 def draw_defective(seed, kind):
     picture, mask = defective(seed, kind)
-    return [grey_png(mask), png(picture)]
+    return [png(mask), png(picture)]
 
 
-def grey_png(mask):
+def png(picture):
     file = io.BytesIO()
-    Image.fromarray(mask).save(file, "PNG", optimize=True)
+    Image.fromarray(picture).save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
@@ -108,6 +108,15 @@ def finish(jobs, folder):
             row |= {"area_percent": area, "mask": mask, "mask_sha256": digest(folder / mask)}
         rows.append(row)
     write_table(folder / "wheels.csv", rows)
+
+    # To look at: good wheels, then five of each defect above their masks.
+    sheet = [read_pictures(folder, [f"train/good/{i:03d}.png" for i in range(10)])]
+    for kind in DEFECTS:
+        pairs = []
+        for i in range(5):
+            pairs += [f"test/{kind}/{i:03d}.png", f"ground_truth/{kind}/{i:03d}_mask.png"]
+        sheet.append(read_pictures(folder, pairs))
+    write(folder / "contact_sheet.jpg", jpeg(contact_sheet(sheet)))
 
 
 def digest(path):
@@ -127,7 +136,7 @@ def draw_bench(seed):
         warmth=rng.normal(0, 0.03),
         exposure=np.exp2(rng.normal(0, 0.18)),
         dust=rng.beta(1.3, 3.0),
-        grain=rng.uniform(1.0, 2.6),
+        grain=rng.uniform(0.5, 1.2),
     )
 
 
