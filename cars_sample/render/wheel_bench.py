@@ -149,7 +149,8 @@ def defective(seed, kind):
     """A picture with a defect and its mask, uint8 (128, 128, 3) and (128, 128) of 0 and 255.
 
     The mask is where the picture differs from the same wheel's without the defect by more than the grain explains, both
-    taken before the grain is added. Specks below 5 pixels are the renderer's own noise.
+    taken before the grain is added. Of its connected regions only those count that have 5 pixels or more and one
+    that differs three times as much: fainter ones are the renderer's own noise.
     """
     intact, broken = render_clean(seed), render_clean(seed, kind)
     if kind == "nut_colour":
@@ -157,11 +158,13 @@ def defective(seed, kind):
     if kind == "brightness":
         broken = with_hue_of(broken, intact)
     difference = np.abs(np.round(broken) - np.round(intact)).max(-1)
-    mask = difference > 3 * draw_bench(seed).grain + 2
-    labels, n = ndimage.label(mask, np.ones((3, 3)))
-    pixels = np.bincount(labels.ravel(), minlength=n + 1)
-    pixels[0] = 0
-    mask = pixels[labels] >= 5
+    threshold = 3 * draw_bench(seed).grain + 2
+    regions, n = ndimage.label(difference > threshold, np.ones((3, 3)))
+    numbers = np.arange(1, n + 1)
+    sizes = np.bincount(regions.ravel(), minlength=n + 1)[1:]
+    peaks = ndimage.maximum(difference, regions, numbers)
+    kept = numbers[(sizes >= 5) & (np.array(peaks) > 3 * threshold)]
+    mask = np.isin(regions, kept)
     # Where nothing differs, nothing shall: what is left of the renderer's noise outside the mask is taken back.
     nearby = ndimage.binary_dilation(mask, iterations=4)
     broken = np.where(nearby[..., None], broken, intact)
