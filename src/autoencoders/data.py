@@ -1,6 +1,5 @@
 """Pictures as tensors `(N, C, H, W)`, float32 in [0, 1], from a folder or from MNIST's files: reading, splitting, augmenting."""
 
-import os
 import warnings
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from torch.nn import functional as F
 from torchvision import datasets
 from torchvision.transforms import v2
 
-ROOT = Path(__file__).resolve().parents[2]
+from autoencoders.course import ROOT, real_data
+
 # HEIC is listed although Pillow cannot read it: a telephone's photograph shall be named in an error, not skipped.
 SUFFIXES = {
     ".jpg",
@@ -40,15 +40,6 @@ IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-
-
-def real_data() -> Path | None:
-    """The folder that `COURSE_DATA` names, or None where the course runs on what the repository holds.
-
-    A relative path counts from the repository's root, so that it means the same from a notebook and from the shell.
-    """
-    folder = os.environ.get("COURSE_DATA")
-    return (ROOT / folder).resolve() if folder else None
 
 
 def source(name: str = "cars") -> str:
