@@ -13,8 +13,9 @@ import nbformat
 from nbgrader import preprocessors
 from traitlets.config import Config
 
+from autoencoders.course import BUILD, ROOT
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 CARRIED = (
     "src",
     "cars_sample",
@@ -84,6 +85,6 @@ def build(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "build" / "assignment"
+    out = Path(sys.argv[1]) if sys.argv[1:] else BUILD / "assignment"
     build(out)
     print(f"{out}: give this folder to your students, README.md says how to hand in")

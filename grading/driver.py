@@ -101,7 +101,7 @@ class Kernel:
 
         options = ["--log-level=50", "--HistoryManager.enabled=False"]
         self.manager, self.client = start_new_kernel(
-            kernel_name="python3", startup_timeout=120, extra_arguments=options
+            kernel_name="python3", startup_timeout=600, extra_arguments=options
         )
         self.alive = True
 
@@ -142,7 +142,7 @@ class Kernel:
     def unsaid(self, request: str, outputs: list) -> list:
         """The error of a cell that failed without showing one, for want of memory say."""
         try:
-            while (reply := self.client.get_shell_msg(timeout=10))["parent_header"].get(
+            while (reply := self.client.get_shell_msg(timeout=60))["parent_header"].get(
                 "msg_id"
             ) != request:
                 pass
@@ -161,7 +161,7 @@ class Kernel:
 
     def interrupt(self, state: str) -> tuple[str, float]:
         self.manager.interrupt_kernel()
-        return state, time.monotonic() + 10
+        return state, time.monotonic() + 30
 
 
 class Driver:

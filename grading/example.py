@@ -9,8 +9,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 import grade
 from assignment import release
 from autoencoders import data, metrics, svd
+from autoencoders.course import BUILD, ROOT
 from driver import Kernel
-from sandbox import ROOT
 
 NAME = "01_svd_baseline"
 PROSE = "## My own idea: are all cars equally hard?\n\nThe PNG is a measure: what takes many bytes there has much texture, or noise."
@@ -80,7 +80,7 @@ def hasty(notebook, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    target = ROOT / "build" / "example"
+    target = BUILD / "example"
     for make in (careful, hasty):
         make(
             nbformat.read(ROOT / "notebooks" / f"{NAME}.ipynb", as_version=4),

@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 import compare
 from assignment import release
-from sandbox import HERE, ROOT, Died, Limits, Sandbox, missing
+from autoencoders.course import BUILD, COMMITTED, ROOT, replacing
+from sandbox import HERE, Died, Limits, Sandbox, missing
 
 warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named twice
 LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES, MOST_CELLS = 30_000_000, 100_000_000, 500, 2000
@@ -109,7 +110,7 @@ class Course:
             notebooks,
             hidden.TESTS,
             bands,
-            (ROOT / "slides" / "results.json").read_text("utf-8"),
+            (COMMITTED / "results.json").read_text("utf-8"),
             left_out,
         )
 
@@ -616,9 +617,8 @@ def row(result: dict, points: dict) -> dict:
 
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", errors="replace")
-    os.replace(part, path)  # never a half-written one
+    with replacing(path) as part:
+        part.write_text(text, "utf-8", errors="replace")
 
 
 def grade_all(
@@ -711,7 +711,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         type=Path,
-        default=ROOT / "build" / "grades",
+        default=BUILD / "grades",
         metavar="FOLDER",
         help="default: build/grades",
     )

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import psutil
 
+from autoencoders.course import ROOT
 from driver import decode, encode
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 CARRIED = 2**27  # bytes that a sandbox may say in all
 COURSE, SCRATCH = (
     "/course",

@@ -1,7 +1,9 @@
-"""Execute every notebook of this folder in order, each in a fresh kernel, and say where the results are.
+"""Execute every notebook of this folder in order, each in a fresh kernel, and show the results.
 
-`run.py` writes executed copies and HTML pages to build/; `run.py --in-place` stores the outputs in the notebooks, to commit.
-It lives beside what it runs, because it is no part of what a student reads in `src/`. A failing cell exits with status 1.
+`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/.
+`run.py --in-place` is for authors: it stores the outputs in the notebooks, and results and figures
+in slides/, to commit. It lives beside what it runs, because it is no part of what a student reads
+in `src/`. A failing cell exits with status 1.
 """
 
 import os
@@ -17,62 +19,77 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
-from autoencoders import data, report
+from autoencoders import course, report
 
-HERE = Path(__file__).parent
-BUILD = data.ROOT / "build"
+HERE = Path(__file__).resolve().parent
+# The longest cell takes about a minute. On a machine that is busy with other things it may take
+# many times as long, and is to be waited for; only a cell that hangs is to fail.
+CELL_SECONDS = 1800
+WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def main(in_place: bool) -> int:
-    if in_place and data.real_data():
+    if in_place and course.real_data():
         print(
             "COURSE_DATA is set: stored outputs come from cars_sample; unset it, or use `make run`"
         )
         return 1
-    os.environ["CI"] = "true"  # no progress bars in stored outputs
+    # The kernels inherit both: no progress bars in stored outputs, and where results go.
+    os.environ["CI"] = "true"
+    if in_place:
+        os.environ["COURSE_OUT"] = str(course.COMMITTED)
+    else:
+        os.environ.setdefault("COURSE_OUT", str(course.BUILD))
+    # Without the numbers of an earlier run, perhaps on other data: what the table at the end and
+    # the talk show was measured in this one.
+    (course.results_folder() / "results.json").unlink(missing_ok=True)
+
     paths = sorted(HERE.glob("*.ipynb"))
     if not paths:
         print("no notebooks yet: nothing to execute")
-    BUILD.mkdir(exist_ok=True)
+    course.BUILD.mkdir(exist_ok=True)
     started = time.monotonic()
     for number, path in enumerate(paths, 1):
         notebook = nbformat.read(path, as_version=4)
         if not execute(notebook, f"[{number}/{len(paths)}] {path.stem}", path.name):
             return 1
         tidy(notebook)
-        target = path if in_place else BUILD / path.name
-        nbformat.write(notebook, target)
-        if not in_place:
-            (BUILD / path.with_suffix(".html").name).write_text(page(notebook, path.stem), "utf-8")
-    summary(paths, time.monotonic() - started)
+        if in_place:
+            nbformat.write(notebook, path)
+        else:
+            nbformat.write(notebook, course.BUILD / path.name)
+            html = course.BUILD / f"{path.stem}.html"
+            html.write_text(page(notebook, path.stem), "utf-8")
+    summary(len(paths), time.monotonic() - started)
     return 0
 
 
 def execute(notebook, label: str, name: str) -> bool:
-    """Run the code cells one by one with visible progress; on failure print notebook, cell and error, and return False."""
+    """Run the code cells one by one, with visible progress.
+
+    Where one fails, print notebook, cell and error, and return False.
+    """
     client = NotebookClient(
         notebook,
-        timeout=600,
+        timeout=CELL_SECONDS,
+        startup_timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(HERE)}},
         store_widget_state=False,
     )
     client.extra_arguments = ["--log-level=40"]  # the kernel warns of its own transport otherwise
-    total, started = len(notebook.cells), time.monotonic()
-    terminal = sys.stdout.isatty()
+    total = len(notebook.cells)
+    started = time.monotonic()
     index = 0
-
-    def progress(end: str) -> None:
-        text = f"{label}  cell {index}/{total}  {time.monotonic() - started:.0f} s"
-        print(f"\r{text}\033[K" if terminal else text, end=end if terminal else "\n", flush=True)
-
     try:
         with client.setup_kernel():
             for index, cell in enumerate(notebook.cells, 1):
                 if cell.cell_type == "code":
-                    progress(end="")
+                    progress(label, index, total, started)
                     client.execute_cell(cell, index - 1, execution_count=None)
-        progress(end="\n")
+        progress(label, total, total, started)
+        if sys.stdout.isatty():
+            print()
         return True
     except (CellExecutionError, CellTimeoutError, DeadKernelError, TimeoutError) as error:
         source = notebook.cells[index - 1].source
@@ -80,8 +97,17 @@ def execute(notebook, label: str, name: str) -> bool:
         return False
 
 
+def progress(label: str, index: int, total: int, started: float) -> None:
+    """Say which cell is next: in a terminal always in the same line, in a log each in its own."""
+    text = f"{label}  cell {index}/{total}  {time.monotonic() - started:.0f} s"
+    if sys.stdout.isatty():
+        print(f"\r{text}\033[K", end="", flush=True)
+    else:
+        print(text, flush=True)
+
+
 def tidy(notebook) -> None:
-    """Take out what differs between two runs of the same thing, so that re-executing gives a clean diff."""
+    """Take out what differs between two runs of the same thing, so that their diff is empty."""
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -90,49 +116,48 @@ def tidy(notebook) -> None:
     )
     count = 0
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict(
-            {key: cell.metadata[key] for key in ("nbgrader", "tags") if cell.metadata.get(key)}
-        )
-        if cell.cell_type == "code":
-            count += 1
-            cell.execution_count = count
-            for output in cell.outputs:
-                if "execution_count" in output:
-                    output.execution_count = count
-                output.get("data", {}).pop(
-                    "application/vnd.jupyter.widget-view+json", None
-                )  # a still stays, the live one needs a kernel
+        kept = {key: cell.metadata[key] for key in ("nbgrader", "tags") if cell.metadata.get(key)}
+        cell.metadata = nbformat.from_dict(kept)
+        if cell.cell_type != "code":
+            continue
+        count += 1
+        cell.execution_count = count
+        for output in cell.outputs:
+            if "execution_count" in output:
+                output.execution_count = count
+            # Of a widget a still stays; the live one would need a kernel.
+            output.get("data", {}).pop(WIDGET, None)
 
 
 def page(notebook, name: str) -> str:
-    """One HTML file that needs no network: pandoc makes MathML of formulas, so scripts from elsewhere can stay away."""
-
-    def to_html(text: str) -> str:
-        return (
-            pypandoc.convert_text(text, "html", "gfm+tex_math_dollars", ["--mathml", "--wrap=none"])
-            if "$" in text
-            else markdown2html(text)
-        )
-
-    made, _ = HTMLExporter(filters={"markdown2html": to_html}).from_notebook_node(
-        notebook, resources={"metadata": {"name": name}}
-    )
-    return re.sub(r'<script[^>]*\ssrc="[^"]*"[^>]*>\s*</script>', "", made)
+    """One HTML file that needs no network: its formulas are MathML, its scripts are in it."""
+    exporter = HTMLExporter(filters={"markdown2html": to_html})
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    return re.sub(r'<script[^>]*\ssrc="[^"]*"[^>]*>\s*</script>', "", html)
 
 
-def summary(paths, seconds: float) -> None:
-    results = report.load()
+def to_html(text: str) -> str:
+    """Markdown to HTML; where there may be formulas, by pandoc, which makes MathML of them."""
+    if "$" not in text:
+        return markdown2html(text)
+    options = ["--mathml", "--wrap=none"]
+    return pypandoc.convert_text(text, "html", "gfm+tex_math_dollars", options)
+
+
+def summary(notebooks: int, seconds: float) -> None:
+    """A table of all results, and where to read on."""
+    folder = course.results_folder()
+    results = course.load_results(folder)
     if results:
         print(f"\n{'result':<46}{'value':>14} {'unit':<18} {'pictures':<16} data")
     for name, result in sorted(results.items()):
-        value = (
-            f"{result['value']:,}" if isinstance(result["value"], int) else f"{result['value']:.4g}"
-        )
-        pictures = " ".join(filter(None, [str(result["n"] or ""), result["split"]]))
+        value = report.shown(result["value"])
+        pictures = f"{result['n'] or ''} {result['split']}".strip()
         print(f"{name:<46}{value:>14} {result['unit']:<18} {pictures:<16} {result['data']}")
-    where = report.folder().relative_to(data.ROOT)
+    where = os.path.relpath(folder)
     print(
-        f"\n{len(paths)} notebooks in {seconds:.0f} s. Read build/*.html; figures are in {where}/figures/, numbers in {where}/results.json."
+        f"\n{notebooks} notebooks in {seconds:.0f} s. Read build/*.html; "
+        f"figures are in {where}/figures/, numbers in {where}/results.json."
     )
 
 

@@ -1,7 +1,9 @@
-"""Build the talk: `deck.md`, filled with recorded numbers and figures, as build/deck.pptx and build/deck.html.
+"""Build the talk, build/deck.pptx and build/deck.html, from `deck.md`, recorded numbers and figures.
 
-It lives beside the talk, because it is no part of what a student reads in `src/`, and it imports nothing of the package: the
-talk must be there in seconds. `deck.md` says in its header how a slide is written.
+`make slides` takes the committed results, in slides/; `make run` ends with the talk about its own,
+in build/. It lives beside the talk, because it is no part of what a student reads in `src/`, and it
+imports neither torch nor matplotlib: the talk must be there in seconds. `deck.md` says in its
+header how a slide is written.
 """
 
 import json
@@ -22,16 +24,21 @@ from pptx.oxml import parse_xml
 from pptx.oxml.ns import nsdecls
 from pptx.util import Inches
 
+from autoencoders import course
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-PANDOC = (
-    Path(pypandoc.__file__).parent / "files" / ("pandoc.exe" if os.name == "nt" else "pandoc")
-)  # the wheel's, whatever else there is
+# The wheel's pandoc, whatever other one the machine has.
+PANDOC = Path(pypandoc.__file__).parent / "files" / ("pandoc.exe" if os.name == "nt" else "pandoc")
 WORDS_A_MINUTE = 130
+
+# ---- How deck.md is written; its header explains each of these ----
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.S)
 EXPRESSION = re.compile(
-    r"([a-z_][a-z0-9_.]*)((?:\s*/\s*[a-z0-9_.]+)*)(?:\|(n|unit|split|data))?(?::(\S+))?"
+    r"([a-z_][a-z0-9_.]*)"  # a result
+    r"((?:\s*/\s*[a-z0-9_.]+)*)"  # divided by others
+    r"(?:\|(n|unit|split|data))?"  # something about it
+    r"(?::(\S+))?"  # a format
 )
 CHOICE = re.compile(r"([a-z_][a-z0-9_.]*) *([<>]) *(-?[\d.]+) *\?(.*?) : (.*)", re.S)
 CLAIM = re.compile(r"\s*([a-z_][a-z0-9_.]*) *([<>]) *(\S+)\s*")
@@ -41,8 +48,10 @@ NOTES = re.compile(r"^::: *notes *\n(.*?)^::: *$\n?", re.S | re.M)
 FIGURE = re.compile(r"^!\[(.*?)\]\(figures/([^)\s]+)\)(?:\{alt=\"(.*?)\"\})? *$", re.M)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
 NUMBER = re.compile(
-    r"\d+(?:[.,]\d+)*|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|sixty|eighty|ninety|"
-    r"hundreds?|thousands?|millions?|dozens?|half|halves|third|quarters?|twice|double)\b",
+    r"\d+(?:[.,]\d+)*"
+    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+    r"|twenty|thirty|forty|fifty|sixty|eighty|ninety"
+    r"|hundreds?|thousands?|millions?|dozens?|half|halves|third|quarters?|twice|double)\b",
     re.I,
 )
 
@@ -53,7 +62,11 @@ class DeckError(ValueError):
 
 @dataclass
 class Slide:
-    """One slide with its numbers filled in. `used` are the names of the results that its visible text quotes."""
+    """One slide with its numbers filled in.
+
+    `used` are the names of the results that its visible text quotes, `sources` the data sets that
+    these may come from.
+    """
 
     title: str
     text: str
@@ -68,249 +81,289 @@ class Slide:
     warnings: list = field(default_factory=list)
 
 
+# ---- Numbers ----
+
+
 def results_folder() -> Path:
-    """Where the notebooks put their results: as `autoencoders.report.folder`, which would import torch."""
-    return ROOT / (
-        os.environ.get("COURSE_OUT") or ("build" if os.environ.get("COURSE_DATA") else "slides")
-    )
+    """Where the talk takes its numbers and figures: `slides/`, which is committed.
+
+    With `COURSE_DATA` or `COURSE_OUT` it is where a run with them puts its results.
+    """
+    own = os.environ.get("COURSE_DATA") or os.environ.get("COURSE_OUT")
+    return course.results_folder() if own else course.COMMITTED
 
 
 def load(folder: Path) -> dict:
-    """The recorded numbers of a folder; DeckError if there are none, or if the file is not what `report.record` writes."""
-    path = folder / "results.json"
-    if not path.exists():
-        raise DeckError(
-            f"no {path}: expected the numbers that the notebooks record; execute them with `make run`"
-        )
+    """The recorded numbers of a folder. Raises DeckError if there are none, or a damaged file."""
     try:
-        results = json.loads(path.read_text("utf-8"))
-        for name, result in results.items():
-            if not {"value", "unit", "split", "n", "data"} <= result.keys() or not math.isfinite(
-                result["value"]
-            ):
-                raise ValueError(f"{name} has no finite value with unit, split, n and data")
-    except (ValueError, AttributeError, TypeError) as error:  # a JSONDecodeError is a ValueError
+        results = course.load_results(folder)
+    except course.CorruptFileError as error:
+        raise DeckError(str(error)) from None
+    if not results:
         raise DeckError(
-            f"{path} is damaged ({error}): expected what report.record writes; delete it and run the notebooks again"
-        ) from None
+            f"no numbers in {folder / 'results.json'}: expected those that the notebooks record; "
+            "execute them with `make run`"
+        )
     return results
 
 
 def shown(value: float, style: str | None = None) -> str:
-    """A number as readers see it: like README (whole from 100 up, else one decimal), or in a format.
+    """A number as readers see it: as in README (whole from 100 up, else one decimal), or formatted.
 
-    `style` is one of Python's, such as `.2f`; `abs.1f` drops the sign, `up` rounds up to a whole number.
+    `style` is one of Python's, such as `.2f`; `abs.1f` drops the sign, `up` rounds up to a whole
+    number.
     """
     if style == "up":
-        value, style = math.ceil(value), ".0f"
+        value = math.ceil(value)
+        style = ".0f"
     if style and style.startswith("abs"):
-        value, style = abs(value), style[3:]
+        value = abs(value)
+        style = style[3:]
     if not style:
-        style = ".0f" if isinstance(value, int) or abs(value) >= 100 else ".1f"
-    return format(value, style.replace(".", ",.", 1)).replace(
-        "-", "−"
-    )  # a minus: a hyphen may end a line
+        whole = isinstance(value, int) or abs(value) >= 100
+        style = ".0f" if whole else ".1f"
+    text = format(value, style.replace(".", ",.", 1))  # with commas between thousands
+    return text.replace("-", "−")  # a minus sign: a line may end after a hyphen
 
 
 class Filler:
     """Fills the placeholders of one slide and keeps account of what was used."""
 
-    def __init__(self, where: str, results: dict, accepted: list, where_from: Path):
-        self.where, self.results, self.accepted, self.where_from = (
-            where,
-            results,
-            accepted,
-            where_from,
-        )
+    def __init__(self, where: str, results: dict, accepted: list, folder: Path):
+        self.where = where
+        self.results = results
+        self.accepted = accepted
+        self.folder = folder
         self.used = []
 
+    def error(self, what: str) -> DeckError:
+        return DeckError(f"{self.where}: {what}")
+
     def result(self, name: str, placeholder: str) -> dict:
+        """A result by its name. Raises DeckError if there is none, or of another data set."""
         if name not in self.results:
-            near = [
-                known for known in self.results if known.split(".")[0] == name.split(".")[0]
-            ] or list(self.results)
-            hint = ", ".join(near[:6]) + (", ..." if len(near) > 6 else "")
-            raise DeckError(
-                f"{self.where}: {placeholder} names {name!r}, which is not in {self.where_from / 'results.json'}. Known: {hint}. "
+            raise self.error(
+                f"{placeholder} names {name!r}, which is not in {self.folder / 'results.json'}. "
+                f"Known: {self.similar(name)}. "
                 "Correct the name in slides/deck.md, or execute the notebook that records it"
             )
         result = self.results[name]
         if result["data"] not in self.accepted:
-            raise DeckError(
-                f"{self.where}: {placeholder} is a number of {result['data']!r}, but the slide expects "
+            raise self.error(
+                f"{placeholder} is a number of {result['data']!r}, but the slide expects "
                 f"{' or '.join(map(repr, self.accepted))}. "
-                "Execute the notebooks again (`make run`, with the same COURSE_DATA), or name the source in the slide's sources"
+                "Execute the notebooks again (`make run`, with the same COURSE_DATA), "
+                "or name the source in the slide's sources"
             )
         self.used.append(name)
         return result
 
+    def similar(self, name: str) -> str:
+        """Some names that could have been meant: those of the same notebook, or else any."""
+        namespace = name.split(".")[0]
+        near = [known for known in self.results if known.split(".")[0] == namespace]
+        names = near or list(self.results)
+        return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+
     def value(self, term: str, placeholder: str) -> float:
-        return (
-            float(term)
-            if re.fullmatch(r"[\d.]+", term)
-            else self.result(term, placeholder)["value"]
-        )
+        """The value of a number or of a result's name."""
+        if re.fullmatch(r"-?[\d.]+", term):
+            return float(term)
+        return self.result(term, placeholder)["value"]
+
+    def holds(self, left: float, sign: str, right: float) -> bool:
+        return left < right if sign == "<" else left > right
+
+    def fill(self, text: str) -> str:
+        """The text with every placeholder replaced."""
+        text = PLACEHOLDER.sub(self.one, text)
+        if "{{" in text or "}}" in text:
+            raise self.error("a placeholder is not closed: expected {{name}}, both braces doubled")
+        return text
 
     def one(self, match: re.Match) -> str:
-        placeholder, inside = match[0], match[1].strip()
+        placeholder = match[0]
+        inside = match[1].strip()
         if choice := CHOICE.fullmatch(inside):
             name, sign, limit, yes, no = choice.groups()
-            value = self.result(name, placeholder)["value"]
-            return (
-                yes if (value < float(limit) if sign == "<" else value > float(limit)) else no
-            ).strip()
+            true = self.holds(self.value(name, placeholder), sign, float(limit))
+            return (yes if true else no).strip()
         expression = EXPRESSION.fullmatch(inside)
         if not expression:
-            raise DeckError(
-                f"{self.where}: {placeholder} is no placeholder: expected {{{{name}}}}, {{{{name:.1f}}}}, {{{{name / other:.0f}}}}, "
-                "{{name|n}} or {{name < 0 ? words : other words}}; see the header of slides/deck.md"
+            raise self.error(
+                f"{placeholder} is no placeholder: expected {{{{name}}}}, {{{{name:.1f}}}}, "
+                "{{name / other:.0f}}, {{name|n}} or {{name < 0 ? words : other words}}; "
+                "see the header of slides/deck.md"
             )
         name, divisors, about, style = expression.groups()
         if about:
-            text = self.result(name, placeholder)[about]
-            if text in (None, ""):
-                raise DeckError(
-                    f"{self.where}: {placeholder}: {name} was recorded without {about!r}; record it with it, or leave it out"
-                )
-            return str(text)
+            return self.about(name, about, placeholder)
         value = self.value(name, placeholder)
         for divisor in re.split(r"\s*/\s*", divisors)[1:]:
             value = value / self.value(divisor, placeholder)
         try:
             return shown(value, style)
         except ValueError:
-            raise DeckError(
-                f"{self.where}: {placeholder} has the format {style!r}: expected one such as .1f, abs.1f, .0f or up"
+            raise self.error(
+                f"{placeholder} has the format {style!r}: "
+                "expected one such as .1f, abs.1f, .0f or up"
             ) from None
 
-    def fill(self, text: str) -> str:
-        text = PLACEHOLDER.sub(self.one, text)
-        if "{{" in text or "}}" in text:
-            raise DeckError(
-                f"{self.where}: a placeholder is not closed: expected {{{{name}}}}, both braces doubled"
+    def about(self, name: str, key: str, placeholder: str) -> str:
+        """What else is recorded of a result: n, unit, split or data."""
+        text = self.result(name, placeholder)[key]
+        if text in (None, ""):
+            raise self.error(
+                f"{placeholder}: {name} was recorded without {key!r}; "
+                "record it with it, or leave it out"
             )
-        return text
+        return str(text)
+
+
+# ---- Slides ----
+
+
+@dataclass
+class Deck:
+    """What all slides are made from: the header of deck.md, the results and their folder.
+
+    `names` are the data sets as results.json calls them, under the short names of the header.
+    """
+
+    header: dict
+    names: dict
+    results: dict
+    folder: Path
 
 
 def read(text: str, results: dict, folder: Path, real: bool = False) -> tuple[dict, list[Slide]]:
     """Header and slides of a `deck.md`, numbers filled in; the first slide is the header's title.
 
-    `real` says that the run is on real data (COURSE_DATA), which decides what each source must be called.
+    `real` says that the run is on real data (COURSE_DATA), which decides what each source must be
+    called.
     """
     parts = re.match(r"---\n(.*?)\n---\n(.*)", text, re.S)
     if not parts:
         raise DeckError("slides/deck.md: expected a header between two lines of ---")
-    header, body = yaml.safe_load(parts[1]), COMMENT.sub("", parts[2])
-    names = {
-        name: known[real] if isinstance(known, list) else known
-        for name, known in header["sources"].items()
-    }
+    header = yaml.safe_load(parts[1])
+    body = COMMENT.sub("", parts[2])
+    names = {}
+    for name, known in header["sources"].items():
+        # Two names: with the pictures of the repository, and with COURSE_DATA.
+        names[name] = known[real] if isinstance(known, list) else known
+    deck = Deck(header, names, results, folder)
+
+    cover = make_slide(deck, "cover", header["title"], header["subtitle"], header["notes"], {})
+    slides = [cover]
     headings = list(HEADING.finditer(body))
-    ends = [h.start() for h in headings[1:]] + [len(body)]
-    slides = [
-        make_slide(
-            header,
-            "cover",
-            header["title"],
-            header["subtitle"],
-            header["notes"],
-            {},
-            names,
-            results,
-            folder,
-        )
-    ]
-    spare = False
+    ends = [heading.start() for heading in headings[1:]] + [len(body)]
     for heading, end in zip(headings, ends, strict=True):
-        title, inside = heading[2], body[heading.end() : end]
+        title = heading[2]
+        inside = body[heading.end() : end]
         attributes = dict(re.findall(r'(\w+)="(.*?)"', heading[3] or ""))
         notes = NOTES.search(inside)
         where = f"slide {len(slides) + 1}, {title!r}"
         said = notes[1] if notes else ""
-        slide = make_slide(
-            header, where, title, NOTES.sub("", inside), said, attributes, names, results, folder
-        )
+        slide = make_slide(deck, where, title, NOTES.sub("", inside), said, attributes)
         slide.level = len(heading[1])
-        spare = slide.spare = (
-            spare or slide.level == 1
-        )  # everything from the one heading of level 1 on
+        # Everything is spare from the one heading of level 1 on.
+        slide.spare = slides[-1].spare or slide.level == 1
         slides.append(slide)
     return header, slides
 
 
-def make_slide(header, where, title, text, notes, attributes, names, results, folder) -> Slide:
-    """One slide: its sources are looked up, its placeholders filled, its figure found, its claims and typed numbers checked."""
-    sources = [s.strip() for s in attributes.get("sources", "cars").split(",")]
-    if unknown := [s for s in sources if s not in names]:
+def make_slide(
+    deck: Deck, where: str, title: str, text: str, notes: str, attributes: dict
+) -> Slide:
+    """One slide: numbers filled in, its figure found, its claims and typed numbers checked."""
+    sources = sources_of(deck, where, attributes)
+    filler = Filler(where, deck.results, sources, deck.folder)
+    caption, file, alt = figure_of(deck, where, text)
+    text = FIGURE.sub("", text)
+    if "![" in text:
         raise DeckError(
-            f"{where}: sources name {unknown[0]!r}: expected {', '.join(names)}; add it to the header of slides/deck.md"
+            f"{where}: expected a figure alone on its line, "
+            'as ![caption](figures/name.png){alt="what it shows"}'
         )
-    filler = Filler(where, results, [names[s] for s in sources], folder)
-    figures = FIGURE.findall(text)
-    if len(figures) > 1:
-        raise DeckError(
-            f"{where}: {len(figures)} figures: expected one a slide; split it, or join them in the notebook"
-        )
-    caption, file, alt = figures[0] if figures else ("", "", "")
-    if figures and not (folder / "figures" / file).is_file():
-        near = sorted(p.name for p in (folder / "figures").glob(file.split("_")[0] + "*.png"))
-        raise DeckError(
-            f"{where}: there is no figures/{file} in {folder}"
-            + (f", but {', '.join(near)}" if near else "")
-            + ". Correct the name in "
-            "slides/deck.md, or execute the notebook that saves it"
-        )
-    if figures and not alt:
-        raise DeckError(
-            f'{where}: figures/{file} has no text for who cannot see it: write ![caption](figures/{file}){{alt="what it shows"}}'
-        )
-    raw = FIGURE.sub("", text)
-    if "![" in raw:
-        raise DeckError(
-            f'{where}: expected a figure alone on its line, as ![caption](figures/name.png){{alt="what it shows"}}'
-        )
-    typed = [
-        n
-        for part in (title, raw, caption, alt, notes)
-        for n in typed_numbers(part, header.get("typed", {}))
-    ]
-    filled = [
-        UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
-        for part in (title, raw, caption, alt)
-    ]
-    used = list(dict.fromkeys(filler.used))
-    slide = Slide(
-        *filled[:2],
-        filler.fill(notes).strip(),
-        filled[2],
-        file,
-        filled[3],
-        [names[s] for s in sources],
-        used,
-    )
-    slide.warnings += [
-        f"{where}: {n!r} is typed: take it from the results, or list it under `typed` in the header"
-        for n in typed
-    ]
-    for claim in filter(None, attributes.get("claims", "").split(",")):
-        said = CLAIM.fullmatch(claim)
-        if not said:
-            raise DeckError(
-                f"{where}: claim {claim!r}: expected 'name < number' or 'name > other.name'"
-            )
-        left, right = (
-            filler.value(term, claim) if term[0] != "-" else float(term)
-            for term in (said[1], said[3])
-        )
-        if not (left < right if said[2] == "<" else left > right):
+
+    def filled(part: str) -> str:
+        """With numbers, and with spaces before units at which no line ends."""
+        return UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
+
+    slide = Slide(filled(title), filled(text), "", filled(caption), file, filled(alt), sources)
+    slide.used = list(dict.fromkeys(filler.used))  # what is only said has no source line
+    slide.notes = filler.fill(notes).strip()
+    for part in (title, text, caption, alt, notes):
+        for number in typed_numbers(part, deck.header.get("typed", {})):
             slide.warnings.append(
-                f"{where} claims {claim.strip()}, but here it is {shown(left)} against {shown(right)}: reword the slide"
+                f"{where}: {number!r} is typed: take it from the results, "
+                "or list it under `typed` in the header"
             )
+    for claim in filter(None, attributes.get("claims", "").split(",")):
+        slide.warnings += failed(claim, where, filler)
     return slide
 
 
+def sources_of(deck: Deck, where: str, attributes: dict) -> list[str]:
+    """The data sets that a slide's numbers may come from; the cars where it names none."""
+    sources = []
+    for source in attributes.get("sources", "cars").split(","):
+        source = source.strip()
+        if source not in deck.names:
+            raise DeckError(
+                f"{where}: sources name {source!r}: expected {', '.join(deck.names)}; "
+                "add it to the header of slides/deck.md"
+            )
+        sources.append(deck.names[source])
+    return sources
+
+
+def figure_of(deck: Deck, where: str, text: str) -> tuple[str, str, str]:
+    """Caption, file name and alternative text of a slide's figure; three times "" without one."""
+    figures = FIGURE.findall(text)
+    if not figures:
+        return "", "", ""
+    if len(figures) > 1:
+        raise DeckError(
+            f"{where}: {len(figures)} figures: expected one a slide; "
+            "split it, or join them in the notebook"
+        )
+    caption, file, alt = figures[0]
+    folder = deck.folder / "figures"
+    if not (folder / file).is_file():
+        near = sorted(path.name for path in folder.glob(file.split("_")[0] + "*.png"))
+        hint = f", but {', '.join(near)}" if near else ""
+        raise DeckError(
+            f"{where}: there is no figures/{file} in {deck.folder}{hint}. "
+            "Correct the name in slides/deck.md, or execute the notebook that saves it"
+        )
+    if not alt:
+        raise DeckError(
+            f"{where}: figures/{file} has no text for who cannot see it: "
+            f'write ![caption](figures/{file}){{alt="what it shows"}}'
+        )
+    return caption, file, alt
+
+
+def failed(claim: str, where: str, filler: Filler) -> list[str]:
+    """A warning if a claim such as `conv.gain_over_svd > 0` does not hold for these results."""
+    said = CLAIM.fullmatch(claim)
+    if not said:
+        raise DeckError(
+            f"{where}: claim {claim!r}: expected 'name < number' or 'name > other.name'"
+        )
+    left = filler.value(said[1], claim)
+    right = filler.value(said[3], claim)
+    if filler.holds(left, said[2], right):
+        return []
+    return [
+        f"{where} claims {claim.strip()}, but here it is {shown(left)} against {shown(right)}: "
+        "reword the slide"
+    ]
+
+
 def typed_numbers(text: str, allowed: dict) -> list[str]:
-    """Digits and number words outside placeholders, but for the `allowed` phrases: numbers that somebody typed."""
+    """Digits and number words outside placeholders, but for the `allowed` phrases."""
     text = PLACEHOLDER.sub(" ", text)
     for phrase in sorted(allowed, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", " ", text, flags=re.I)
@@ -323,32 +376,38 @@ def minutes(notes: str) -> float:
 
 
 def clock(time: float) -> str:
+    """Minutes as 4:30."""
     return f"{int(time)}:{round(60 * (time % 1)) % 60:02d}"
 
 
 def timed(slides: list[Slide]) -> list[str]:
     """The notes, each with the time at which it begins; spare slides have none."""
-    now, notes = 0.0, []
+    now = 0.0
+    notes = []
     for slide in slides:
-        length = minutes(slide.notes)
-        stamp = "(spare)" if slide.spare else f"({clock(now)} to {clock(now + length)})"
+        stamp = "(spare)"
+        if not slide.spare:
+            begin = now
+            now += minutes(slide.notes)
+            stamp = f"({clock(begin)} to {clock(now)})"
         notes.append(f"{stamp}\n\n{slide.notes}" if slide.notes else "")
-        now += 0 if slide.spare else length
     return notes
 
 
 def source_line(slide: Slide, results: dict) -> str:
-    """What stands at the foot: the data sets of the slide, and over how many pictures its numbers are averaged."""
+    """What stands at the foot: the slide's data sets, and over how many pictures it averages."""
     parts = []
     for source in slide.sources:
-        about = [
-            (results[name]["n"], results[name]["split"])
-            for name in slide.used
-            if results[name]["data"] == source
-        ]
-        counts = dict.fromkeys(f"{n:,} {split}".strip() for n, split in about if n is not None)
-        parts.append(source + (f", n = {' and '.join(counts)}" if counts else ""))
+        counts = {}  # a dict keeps the order, a set does not
+        for name in slide.used:
+            result = results[name]
+            if result["data"] == source and result["n"] is not None:
+                counts[f"{result['n']:,} {result['split']}".strip()] = True
+        parts.append(f"{source}, n = {' and '.join(counts)}" if counts else source)
     return " · ".join(parts)
+
+
+# ---- Through pandoc ----
 
 
 def markdown(
@@ -360,219 +419,301 @@ def markdown(
         "subtitle": slides[0].text,
         "author": header["author"],
         "lang": "en",
+        "notes": notes[0],
+        "last": str(len(slides)),
     }
-    cover |= {"notes": notes[0], "last": str(len(slides))}
     out = ["---\n" + yaml.safe_dump(cover, allow_unicode=True) + "---\n"]
-    for number, (slide, note, foot) in enumerate(
-        zip(slides[1:], notes[1:], feet[1:], strict=True), 2
-    ):
-        kind = ("figure-only" if not slide.text else "both") if slide.figure else "text-only"
-        out.append(f"{'#' * slide.level} {slide.title}" + (f" {{.{kind}}}" if html else ""))
-        if slide.text:
-            out.append(f"::: text\n{slide.text}\n:::" if html else slide.text)
-        if slide.figure and html:
-            out.append(
-                f"::: picture\n![]({slide.figure}){{alt={json.dumps(slide.alt, ensure_ascii=False)}}}\n"
-            )
-            out.append((f"[{slide.caption}]{{.caption}}\n\n" if slide.caption else "") + ":::")
-        elif slide.figure:
-            out.append(f"![{slide.caption}]({slide.figure})")
+    for number in range(1, len(slides)):
+        slide = slides[number]
         if html:
-            out.append(f"::: foot\n[{foot}]{{}} [{number} / {len(slides)}]{{}}\n:::")
-        if note:
-            out.append(f"::: notes\n{note}\n:::")
+            out += html_parts(slide)
+            out.append(f"::: foot\n[{feet[number]}]{{}} [{number + 1} / {len(slides)}]{{}}\n:::")
+        else:
+            out += powerpoint_parts(slide)
+        if notes[number]:
+            out.append(f"::: notes\n{notes[number]}\n:::")
     return "\n\n".join(out) + "\n"
 
 
+def html_parts(slide: Slide) -> list[str]:
+    """A slide for the browser, without foot and notes: template.html lays out each kind."""
+    kind = "text-only"
+    if slide.figure:
+        kind = "both" if slide.text else "figure-only"
+    parts = [f"{'#' * slide.level} {slide.title} {{.{kind}}}"]
+    if slide.text:
+        parts.append(f"::: text\n{slide.text}\n:::")
+    if slide.figure:
+        alt = json.dumps(slide.alt, ensure_ascii=False)
+        parts.append(f"::: picture\n![]({slide.figure}){{alt={alt}}}\n")
+        caption = f"[{slide.caption}]{{.caption}}\n\n" if slide.caption else ""
+        parts.append(f"{caption}:::")
+    return parts
+
+
+def powerpoint_parts(slide: Slide) -> list[str]:
+    """A slide for PowerPoint, without notes: pandoc chooses a layout by what is there."""
+    parts = [f"{'#' * slide.level} {slide.title}"]
+    if slide.text:
+        parts.append(slide.text)
+    if slide.figure:
+        parts.append(f"![{slide.caption}]({slide.figure})")
+    return parts
+
+
 def pandoc(text: str, folder: Path, *options: str) -> None:
-    """Run the wheel's pandoc on markdown; figures are looked for in `folder`."""
-    command = [str(PANDOC), "--from=markdown", "--slide-level=2", "--fail-if-warnings"]
-    done = subprocess.run(
-        [*command, f"--resource-path={folder / 'figures'}", *options],
-        input=text,
-        encoding="utf-8",
-        capture_output=True,
-        check=False,
-    )
+    """Run pandoc on markdown with the figures of `folder`. Raises DeckError, with what it said."""
+    command = [
+        str(PANDOC),
+        "--from=markdown",
+        "--slide-level=2",
+        "--fail-if-warnings",
+        f"--resource-path={folder / 'figures'}",
+        *options,
+    ]
+    done = subprocess.run(command, input=text, encoding="utf-8", capture_output=True, check=False)
     if done.returncode:
         raise DeckError(f"pandoc could not build the slides: {done.stderr.strip()}")
 
 
-def scaled(element, attributes, factor: float) -> None:
-    for name in attributes:
-        element.set(name, str(round(int(element.get(name)) * factor)))
+# ---- PowerPoint ----
+
+
+@dataclass
+class Place:
+    """Where a placeholder of a layout stands, in inches, and how its text looks, in points."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    size: int
+    bold: bool = False
+    colour: str = "tx1"
+    space: int = 0
+    anchor: str = "t"
+    bullet: bool = False
+
+
+# Layout -> number of the placeholder in it -> where and how. tx2 is the theme's dark blue.
+HEAD = {"bold": True, "colour": "tx2"}
+TITLE = Place(0.6, 0.3, 12.1, 1.1, 32, anchor="ctr", **HEAD)
+LAYOUTS = {
+    "Title Slide": {
+        0: Place(0.9, 2.0, 11.5, 1.6, 48, anchor="b", **HEAD),
+        1: Place(0.9, 3.8, 11.5, 1.6, 28),
+    },
+    "Section Header": {
+        0: Place(0.9, 2.4, 11.5, 1.4, 44, anchor="b", **HEAD),
+        1: Place(0.9, 4.0, 11.5, 1.4, 28),
+    },
+    "Title and Content": {
+        0: TITLE,
+        1: Place(0.6, 1.5, 12.1, 5.2, 26, space=12, bullet=True),
+    },
+    "Content with Caption": {
+        0: TITLE,
+        2: Place(0.6, 1.6, 3.7, 5.1, 24, space=14),
+        1: Place(4.5, 1.5, 8.3, 5.2, 24),
+    },
+}
+# At the foot of every layout, by PowerPoint's numbers for slide number, footer and date:
+# left edge and width, in inches.
+FEET = {13: (11.2, 1.5), 15: (0.6, 8.4), 16: (9.0, 2.0)}
+FOOTER = 15
 
 
 def reference(path: Path) -> None:
-    """Our own style for PowerPoint: pandoc's slides at 16:9 in full size, Arial, dark blue titles, no text below 18 points."""
-    path.write_bytes(
-        subprocess.run(
-            [str(PANDOC), "--print-default-data-file=reference.pptx"],
-            capture_output=True,
-            check=True,
-        ).stdout
-    )
+    """Write our style for PowerPoint: pandoc's slides at 16:9, Arial, dark blue titles.
+
+    No text is below 18 points, so that it can be read from the last row.
+    """
+    command = [str(PANDOC), "--print-default-data-file=reference.pptx"]
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
     deck = Presentation(str(path))
+    widen(deck)
+    recolour(deck)
+    for layout in deck.slide_layouts:
+        for number, place in LAYOUTS.get(layout.name, {}).items():
+            shape = next(s for s in layout.placeholders if s.placeholder_format.idx == number)
+            put(shape, place)
+    for part in (deck.slide_master, *deck.slide_layouts):
+        for shape in part.placeholders:
+            put_at_the_foot(shape)
+    deck.save(str(path))
+
+
+def widen(deck) -> None:
+    """Scale slides of 4:3 to 16:9, and their text with them, to at least 18 points."""
     factor = Inches(13.333) / deck.slide_width
-    deck.slide_width, deck.slide_height = 12192000, 6858000
-    master = deck.slide_master
-    for part in (master, *deck.slide_layouts):
+    deck.slide_width = 12192000
+    deck.slide_height = 6858000
+    for part in (deck.slide_master, *deck.slide_layouts):
         tree = part._element
         for point in tree.xpath(".//p:sp//a:off"):
-            scaled(point, "xy", factor)
+            scale(point, "xy", factor)
         for extent in tree.xpath(".//p:sp//a:ext[@cx]"):
-            scaled(extent, ("cx", "cy"), factor)
+            scale(extent, ("cx", "cy"), factor)
         for style in tree.xpath(".//a:defRPr[@sz]"):
             style.set("sz", str(max(1800, round(int(style.get("sz")) * factor))))
     for style in deck.part._element.xpath("//p:defaultTextStyle//a:defRPr[@sz]"):
         style.set("sz", "2000")  # captions
-    theme = next(r.target_part for r in master.part.rels.values() if r.reltype.endswith("/theme"))
-    theme._blob = theme.blob.replace(b'typeface="Calibri"', b'typeface="Arial"').replace(
-        b"1F497D", b"003F66"
+
+
+def scale(element, attributes, factor: float) -> None:
+    for name in attributes:
+        element.set(name, str(round(int(element.get(name)) * factor)))
+
+
+def recolour(deck) -> None:
+    """Arial for Calibri, which not everybody has, and a blue that is dark enough."""
+    relations = deck.slide_master.part.rels.values()
+    theme = next(r.target_part for r in relations if r.reltype.endswith("/theme"))
+    blob = theme.blob.replace(b'typeface="Calibri"', b'typeface="Arial"')
+    theme._blob = blob.replace(b"1F497D", b"003F66")
+
+
+def put(shape, place: Place) -> None:
+    """Move a placeholder of a layout and give its text its style."""
+    shape.left = Inches(place.left)
+    shape.top = Inches(place.top)
+    shape.width = Inches(place.width)
+    shape.height = Inches(place.height)
+    shape.text_frame._txBody.bodyPr.set("anchor", place.anchor)
+    indent = 'marL="0" indent="0"'
+    mark = "<a:buNone/>"
+    if place.bullet:
+        indent = 'marL="342900" indent="-342900"'
+        mark = '<a:buFont typeface="Arial"/><a:buChar char="•"/>'
+    style = (
+        f"<a:lstStyle {nsdecls('a')}>"
+        f'<a:lvl1pPr {indent} algn="l">'
+        f'<a:spcBef><a:spcPts val="{100 * place.space}"/></a:spcBef>'
+        f"{mark}"
+        f'<a:defRPr sz="{100 * place.size}" b="{int(place.bold)}">'
+        f'<a:solidFill><a:schemeClr val="{place.colour}"/></a:solidFill>'
+        "</a:defRPr></a:lvl1pPr></a:lstStyle>"
     )
+    for old in shape._element.xpath(".//a:lstStyle"):
+        old.getparent().replace(old, parse_xml(style))
 
-    def place(
-        layout,
-        number,
-        left,
-        top,
-        width,
-        height,
-        size,
-        bold=False,
-        colour=None,
-        space=0,
-        anchor="t",
-        bullet=False,
-    ):
-        shape = next(s for s in layout.placeholders if s.placeholder_format.idx == number)
-        shape.left, shape.top, shape.width, shape.height = (
-            Inches(x) for x in (left, top, width, height)
-        )
-        shape.text_frame._txBody.bodyPr.set("anchor", anchor)
-        for style in shape._element.xpath(".//a:lstStyle"):
-            fill = f'<a:solidFill><a:schemeClr val="{colour or "tx1"}"/></a:solidFill>'
-            hang = 'marL="342900" indent="-342900"' if bullet else 'marL="0" indent="0"'
-            mark = '<a:buFont typeface="Arial"/><a:buChar char="•"/>' if bullet else "<a:buNone/>"
-            style.getparent().replace(
-                style,
-                parse_xml(
-                    '<a:lstStyle xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main">'
-                    f'<a:lvl1pPr {hang} algn="l"><a:spcBef><a:spcPts val="{100 * space}"/></a:spcBef>{mark}'
-                    f'<a:defRPr sz="{100 * size}" b="{int(bold)}">{fill}</a:defRPr></a:lvl1pPr></a:lstStyle>'
-                ),
-            )
 
-    layouts = {layout.name: layout for layout in deck.slide_layouts}
-    title = {"size": 32, "bold": True, "colour": "tx2", "anchor": "ctr"}
-    place(layouts["Title Slide"], 0, 0.9, 2.0, 11.5, 1.6, 48, True, "tx2", anchor="b")
-    place(layouts["Title Slide"], 1, 0.9, 3.8, 11.5, 1.6, 28)
-    place(layouts["Section Header"], 0, 0.9, 2.4, 11.5, 1.4, 44, True, "tx2", anchor="b")
-    place(layouts["Section Header"], 1, 0.9, 4.0, 11.5, 1.4, 28)
-    for layout in (layouts["Title and Content"], layouts["Content with Caption"]):
-        place(layout, 0, 0.6, 0.3, 12.1, 1.1, **title)
-    place(layouts["Title and Content"], 1, 0.6, 1.5, 12.1, 5.2, 26, space=12, bullet=True)
-    place(layouts["Content with Caption"], 2, 0.6, 1.6, 3.7, 5.1, 24, space=14)
-    place(layouts["Content with Caption"], 1, 4.5, 1.5, 8.3, 5.2, 24)
-    for part in (master, *deck.slide_layouts):
-        for shape in part.placeholders:
-            left = {13: 11.2, 15: 0.6, 16: 9.0}.get(
-                int(shape.placeholder_format.type)
-            )  # number, footer, date
-            if left is not None:
-                shape.left, shape.top = Inches(left), Inches(6.82)
-                shape.width, shape.height = (
-                    Inches({0.6: 8.4, 9.0: 2.0, 11.2: 1.5}[left]),
-                    Inches(0.5),
-                )
-            if left == 0.6:
-                for style in shape._element.xpath(".//a:lvl1pPr"):
-                    style.set("algn", "l")
-    deck.save(str(path))
+def put_at_the_foot(shape) -> None:
+    """Move slide number, footer and date of a layout below everything else."""
+    kind = int(shape.placeholder_format.type)
+    if kind not in FEET:
+        return
+    left, width = FEET[kind]
+    shape.left = Inches(left)
+    shape.top = Inches(6.82)
+    shape.width = Inches(width)
+    shape.height = Inches(0.5)
+    if kind == FOOTER:
+        for style in shape._element.xpath(".//a:lvl1pPr"):
+            style.set("algn", "l")
+
+
+FOOT_STYLE = (
+    '<a:rPr lang="en" sz="1800"><a:solidFill><a:srgbClr val="555555"/></a:solidFill>'
+    '<a:latin typeface="+mn-lt"/></a:rPr>'
+)
 
 
 def finish(path: Path, slides: list[Slide], feet: list[str]) -> None:
-    """Add what pandoc leaves out of a pptx: source line and slide number, where the layouts have them, and alternative text."""
+    """Add what pandoc leaves out of a pptx: source line, slide number and alternative text.
+
+    Raises DeckError if pandoc made more or fewer slides than there should be.
+    """
     deck = Presentation(str(path))
     if len(deck.slides) != len(feet):
-        made = [
-            slide.shapes.title.text_frame.text if slide.shapes.title else "no title"
-            for slide in deck.slides
-        ]
+        titles = [slide.shapes.title for slide in deck.slides]
+        made = [title.text_frame.text if title else "no title" for title in titles]
         raise DeckError(
-            f"pandoc made {len(made)} slides of {len(feet)}: {made}. Write text first, then one figure, and only a title after #"
+            f"pandoc made {len(made)} slides of {len(feet)}: {made}. "
+            "Write text first, then one figure, and only a title after #"
         )
-    style = '<a:rPr lang="en" sz="1800"><a:solidFill><a:srgbClr val="555555"/></a:solidFill><a:latin typeface="+mn-lt"/></a:rPr>'
     for number, (slide, said, foot) in enumerate(zip(deck.slides, slides, feet, strict=True), 1):
         for picture in slide._element.xpath(".//p:pic/p:nvPicPr/p:cNvPr"):
             picture.set("descr", said.alt)
-        number_field = f'<a:fld type="slidenum" id="{{C5EF2332-01BF-834F-8236-50238282D533}}">{style}<a:t>{number}</a:t></a:fld>'
-        lines = {
-            "ftr": ("l", f"<a:r>{style}<a:t>{escape(foot)}</a:t></a:r>"),
-            "sldNum": ("r", number_field),
-        }
-        for place in slide.slide_layout.placeholders:
-            kind = place._element.xpath("string(.//p:ph/@type)")
-            if number == 1 or kind not in lines or (kind == "ftr" and not foot):
-                continue
-            side, line = lines[kind]
-            shape = parse_xml(
-                f"<p:sp {nsdecls('a', 'p')}>"
-                f'<p:nvSpPr><p:cNvPr id="{900 + len(kind)}" name="{place.name}"/><p:cNvSpPr><a:spLocks noGrp="1"/></p:cNvSpPr>'
-                f'<p:nvPr><p:ph type="{kind}" sz="quarter" idx="{place.placeholder_format.idx}"/></p:nvPr></p:nvSpPr><p:spPr/>'
-                f'<p:txBody><a:bodyPr/><a:lstStyle/><a:p><a:pPr algn="{side}"/>{line}</a:p></p:txBody></p:sp>'
-            )
-            slide.shapes._spTree.append(shape)
+        if number > 1:  # the cover has neither
+            add_foot(slide, number, foot)
     deck.save(str(path))
 
 
+def add_foot(slide, number: int, foot: str) -> None:
+    """Put source line and slide number where the slide's layout has them."""
+    texts = {
+        "sldNum": (
+            '<a:fld type="slidenum" id="{C5EF2332-01BF-834F-8236-50238282D533}">'
+            f"{FOOT_STYLE}<a:t>{number}</a:t></a:fld>"
+        )
+    }
+    if foot:
+        texts["ftr"] = f"<a:r>{FOOT_STYLE}<a:t>{escape(foot)}</a:t></a:r>"
+    for place in slide.slide_layout.placeholders:
+        kind = place._element.xpath("string(.//p:ph/@type)")
+        if kind not in texts:
+            continue
+        side = "l" if kind == "ftr" else "r"
+        index = place.placeholder_format.idx
+        shape = (
+            f"<p:sp {nsdecls('a', 'p')}>"
+            f'<p:nvSpPr><p:cNvPr id="{900 + len(kind)}" name="{place.name}"/>'
+            '<p:cNvSpPr><a:spLocks noGrp="1"/></p:cNvSpPr>'
+            f'<p:nvPr><p:ph type="{kind}" sz="quarter" idx="{index}"/></p:nvPr></p:nvSpPr><p:spPr/>'
+            "<p:txBody><a:bodyPr/><a:lstStyle/>"
+            f'<a:p><a:pPr algn="{side}"/>{texts[kind]}</a:p></p:txBody></p:sp>'
+        )
+        slide.shapes._spTree.append(parse_xml(shape))
+
+
+# ---- All of it ----
+
+
 def build(text: str, folder: Path, out: Path, real: bool = False) -> list[Slide]:
-    """Write deck.pptx and deck.html into `out` from a deck's text and the results of `folder`; return the slides."""
+    """Write deck.pptx and deck.html into `out` from a deck's text and the results of `folder`.
+
+    Returns the slides. Raises DeckError, and then writes neither file.
+    """
     results = load(folder)
     header, slides = read(text, results, folder, real)
-    notes, feet = (
-        timed(slides),
-        [source_line(slide, results) if slide.level == 2 else "" for slide in slides],
-    )
-    out.mkdir(parents=True, exist_ok=True)
+    notes = timed(slides)
+    feet = [source_line(slide, results) if slide.level == 2 else "" for slide in slides]
     with tempfile.TemporaryDirectory() as scratch:
-        style, pptx, page = (
-            Path(scratch) / name for name in ("reference.pptx", "deck.pptx", "deck.html")
-        )
+        style = Path(scratch) / "reference.pptx"
+        pptx = Path(scratch) / "deck.pptx"
+        page = Path(scratch) / "deck.html"
         reference(style)
-        pandoc(
-            markdown(header, slides, notes, feet, html=False),
-            folder,
-            f"--reference-doc={style}",
-            f"--output={pptx}",
-        )
+        for_powerpoint = markdown(header, slides, notes, feet, html=False)
+        pandoc(for_powerpoint, folder, f"--reference-doc={style}", f"--output={pptx}")
         finish(pptx, slides, feet)
-        pandoc(
-            markdown(header, slides, notes, feet, html=True), folder, "--to=dzslides", "--standalone", "--embed-resources",
-            f"--template={HERE / 'template.html'}", f"--output={page}",
-        )  # fmt: skip
-        for path in (pptx, page):  # both or neither
-            (out / path.name).write_bytes(path.read_bytes())
+        for_browser = markdown(header, slides, notes, feet, html=True)
+        template = f"--template={HERE / 'template.html'}"
+        options = ["--to=dzslides", "--standalone", "--embed-resources", template]
+        pandoc(for_browser, folder, *options, f"--output={page}")
+        out.mkdir(parents=True, exist_ok=True)
+        for path in (pptx, page):
+            with course.replacing(out / path.name) as part:
+                part.write_bytes(path.read_bytes())
     return slides
 
 
 def main() -> int:
+    folder = results_folder()
+    text = (HERE / "deck.md").read_text("utf-8")
     try:
-        slides = build(
-            (HERE / "deck.md").read_text("utf-8"),
-            results_folder(),
-            ROOT / "build",
-            bool(os.environ.get("COURSE_DATA")),
-        )
+        slides = build(text, folder, course.BUILD, real=course.real_data() is not None)
     except DeckError as error:
         print(f"make slides: {error}", file=sys.stderr)
         return 1
-    for warning in (w for slide in slides for w in slide.warnings):
-        print(f"warning: {warning}", file=sys.stderr)
+    for slide in slides:
+        for warning in slide.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
     spare = sum(slide.spare for slide in slides)
     length = sum(minutes(slide.notes) for slide in slides if not slide.spare)
     print(
-        f"build/deck.pptx and build/deck.html: {len(slides) - spare} slides, {length:.1f} minutes read aloud, and {spare} spare."
+        f"build/deck.pptx and build/deck.html, from {os.path.relpath(folder)}/: "
+        f"{len(slides) - spare} slides, {length:.1f} minutes read aloud, and {spare} spare."
     )
     return 0
 

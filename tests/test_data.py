@@ -194,10 +194,6 @@ def test_course_data_switches_and_never_falls_back(tmp_path, monkeypatch):
     (tmp_path / "cars").mkdir()
     Image.fromarray(car(0)).save(tmp_path / "cars" / "real.jpg")
     assert data.cars()[1] == ["real.jpg"]
-    monkeypatch.setenv("COURSE_DATA", "")
-    assert data.real_data() is None
-    monkeypatch.setenv("COURSE_DATA", "somewhere")
-    assert data.real_data() == data.ROOT / "somewhere"
 
 
 def test_split_is_seeded_complete_and_disjoint():

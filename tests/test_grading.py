@@ -29,8 +29,10 @@ import grade
 import sandbox
 
 ROOT = Path(__file__).resolve().parents[1]
-walls = pytest.mark.skipif(bool(sandbox.missing()), reason=f"no sandbox: {sandbox.missing()}")
-LIMITS = replace(sandbox.Limits(), cell=10, wall=90, cpu=60, memory=2**30, disk=2**26, ask=5)
+walls = pytest.mark.walls  # conftest.py skips it without bubblewrap, or fails it
+# Little memory and disk, but more time than a busy machine takes: what must be slow to be stopped has
+# a limit of its own below.
+LIMITS = replace(sandbox.Limits(), memory=2**30, disk=2**26)
 
 
 # ---- A tiny course ----
@@ -275,7 +277,6 @@ MADE = {
     ),
     "out_of_order": (disordered, FULL, ["after the cell with number 40"]),
     "outputs_stripped": (stripped, FULL, ["no output was handed in"]),
-    "endless_loop": (with_cell("while True:\n    pass", at=4), FULL, ["stopped after 10 seconds"]),
     "memory_bomb": (with_cell(BOMB, at=3), FULL, ["it held more than 1 GiB of memory"]),
     "kernel_killed": (with_cell(KILL, at=5), FULL, ["the kernel died"]),
     "asks_for_input": (with_cell("name = input('who? ')"), FULL, ["StdinNotImplementedError"]),
@@ -326,7 +327,7 @@ def executed():
         cell.source = cell.source.replace("### BEGIN SOLUTION\n", "").replace(
             "\n### END SOLUTION", ""
         )
-    return NotebookClient(notebook, kernel_name="python3").execute()
+    return NotebookClient(notebook, kernel_name="python3", startup_timeout=600).execute()
 
 
 @pytest.fixture(scope="session")
@@ -356,6 +357,16 @@ def test_made_submissions_get_what_they_deserve(graded, name):
     assert (int(table[name]["double"]), int(table[name]["add_up"])) == points
     assert [word for word in words if word not in said] == []
     assert name in (out / f"{name}.html").read_text("utf-8")
+
+
+@walls
+def test_an_endless_loop_is_stopped_and_the_rest_goes_on(executed, tmp_path):
+    with_cell("while True:\n    pass", at=4)(deepcopy(executed), tmp_path / "in" / "somebody")
+    grader = grade.Grader(course(), replace(LIMITS, cell=20))
+    (line,) = grade.grade_all(tmp_path / "in", tmp_path / "out", grader)
+    assert (line["double"], line["add_up"]) == FULL
+    said = (tmp_path / "out" / "results" / "somebody.json").read_text("utf-8")
+    assert "stopped after 20 seconds" in said
 
 
 @walls
@@ -416,8 +427,8 @@ def test_killed_in_the_middle_nothing_is_graded_twice_or_lost(made, graded, tmp_
     command = [sys.executable, __file__, str(tmp_path / "in"), str(tmp_path / "out")]
     environment = {"PYTHONPATH": f"{ROOT / 'grading'}:{ROOT / 'src'}", "PATH": "/usr/bin:/bin"}
     first = subprocess.Popen(command, env=environment)
-    results, deadline = tmp_path / "out" / "results", time.monotonic() + 120
-    while not list(results.glob("*.json")) and time.monotonic() < deadline:
+    results = tmp_path / "out" / "results"
+    while not list(results.glob("*.json")) and first.poll() is None:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
     first.wait()
@@ -425,7 +436,7 @@ def test_killed_in_the_middle_nothing_is_graded_twice_or_lost(made, graded, tmp_
     assert 1 <= len(kept) < len(names)
     assert not (tmp_path / "out" / "grades.csv").exists()
     again = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=True
+        command, env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert {
         path.name: path.stat().st_mtime_ns for path in results.glob("*.json") if path.name in kept
@@ -515,32 +526,38 @@ for path in glob.glob(f"/proc/{os.getppid()}/fd/*"):
 def test_who_attacks_the_sandbox_loses_it(tmp_path, source, reason):
     with (
         pytest.raises(sandbox.Died, match=reason),
-        sandbox.Sandbox(tmp_path, replace(LIMITS, cell=30, memory=2**28)) as box,
+        sandbox.Sandbox(tmp_path, replace(LIMITS, memory=2**28)) as box,
     ):
         for _ in zip(
             range(3),
-            box.replies("run", cells=[[1, source], [2, "1"]], within=".", seconds=30, cap=1000),
+            box.replies("run", cells=[[1, source], [2, "1"]], within=".", seconds=600, cap=1000),
             strict=False,
         ):
             pass
 
 
 @walls
-def test_files_and_stubborn_loops_meet_their_limits(tmp_path):
+def test_files_meet_their_limits(tmp_path):
     cells = [
         f"for i in range(100):\n    open(f'{place}/{{i}}', 'wb').write(bytes(10**7))"
         for place in ("/tmp", "/dev/shm", ".", "/course")
     ]
-    stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
     with sandbox.Sandbox(tmp_path, LIMITS) as box:
         replies = box.replies(
-            "run", cells=list(enumerate([*cells, stubborn])), within=".", seconds=2, cap=1000
+            "run", cells=list(enumerate(cells)), within=".", seconds=600, cap=1000
         )
-        said = [reply for reply, _ in zip(replies, range(5), strict=False)]
-    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said[:4]] == [
+        said = [reply for reply, _ in zip(replies, range(4), strict=False)]
+    assert [("No space left" in r["error"], "Read-only" in r["error"]) for r in said] == [
         (True, False)
     ] * 3 + [(False, True)]
-    assert said[4]["state"] == "stuck"
+
+
+@walls
+def test_a_loop_that_ignores_its_interruption_is_killed(tmp_path):
+    stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    pass"
+    with sandbox.Sandbox(tmp_path, LIMITS) as box:
+        replies = box.replies("run", cells=[[0, stubborn]], within=".", seconds=10, cap=1000)
+        assert next(replies)["state"] == "stuck"
 
 
 @pytest.mark.parametrize(
@@ -605,7 +622,8 @@ def test_claims_are_read_out_of_prose():
 
 
 def test_hostile_text_costs_no_time():
-    started = time.monotonic()
+    """Of the processor, whatever else it does: a pattern that backtracks would take hours."""
+    started = time.process_time()
     for text in ("claim" + ":" * 10**6, "claim: " + "a" * 10**6, "claim" + " " * 10**6):
         compare.claims([new_markdown_cell(text)])
         compare.differences(
@@ -614,7 +632,7 @@ def test_hostile_text_costs_no_time():
             {},
             False,
         )
-    assert time.monotonic() < started + 5
+    assert time.process_time() < started + 60
 
 
 def test_a_widget_of_the_course_is_passed_over_and_one_of_their_own_is_not():
@@ -694,9 +712,8 @@ def test_the_walls_stand_where_python_lies_in_tmp(tmp_path):
     """As after a clone into /tmp, which inside is another one."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        path = os.pathsep.join(
-            [str(sandbox.HERE), *(entry for entry in sys.path if entry.endswith("site-packages"))]
-        )
+        packages = [entry for entry in sys.path if entry.endswith("site-packages")]
+        path = os.pathsep.join([str(sandbox.HERE), str(ROOT / "src"), *packages])
         call = [f"{folder}/bin/python", "-c", "import sandbox; print(repr(sandbox.missing()))"]
         said = subprocess.run(
             call, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True

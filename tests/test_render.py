@@ -11,7 +11,8 @@ import pytest
 RENDER = Path(__file__).parents[1] / "cars_sample" / "render"
 needs_bpy = pytest.mark.skipif(
     importlib.util.find_spec("bpy") is None,
-    reason="bpy is not installed; with it: .render/bin/python -m pytest --noconftest tests/test_render.py (see cars_sample/README.md)",
+    reason="pictures by Blender, because bpy is not installed (mend: as in cars_sample/README.md, "
+    "then .render/bin/python -m pytest --noconftest tests/test_render.py)",
 )
 
 
@@ -94,7 +95,6 @@ def run(*arguments):
         [sys.executable, str(RENDER), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=600,
     )
 
 

@@ -1,16 +1,140 @@
-"""The pages that `make run` leaves."""
+"""`make run` and `make notebooks`: what they write, and where; and the pages that they leave."""
 
 import importlib.util
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import nbformat
+import pytest
 from nbformat import v4
 
-SPEC = importlib.util.spec_from_file_location(
-    "run_notebooks", Path(__file__).resolve().parents[1] / "notebooks" / "run.py"
-)
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = importlib.util.spec_from_file_location("run_notebooks", ROOT / "notebooks" / "run.py")
 run = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(run)
+
+CELL = """import matplotlib.pyplot as plt
+
+from autoencoders import data, report
+
+report.record("tiny.value", 2.5, unit="dB", source=data.source())
+report.save_figure("tiny", plt.plot([1, 2])[0].axes)"""
+DECK = """---
+title: Tiny
+subtitle: A talk
+author: []
+sources:
+  cars: [cars_sample, COURSE_DATA/cars]
+notes: Welcome.
+---
+
+## One slide
+
+{{tiny.value}} dB
+
+![](figures/tiny.png){alt="A line"}
+"""
+
+
+@pytest.fixture
+def house(tmp_path) -> Path:
+    """The course with one tiny notebook and one slide, whose committed results are of another day."""
+    shutil.copytree(
+        ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.aew")
+    )
+    for name in ("notebooks/run.py", "slides/build.py", "slides/template.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    notebook = v4.new_notebook(cells=[v4.new_code_cell(CELL)])
+    nbformat.write(notebook, tmp_path / "notebooks" / "tiny.ipynb")
+    (tmp_path / "slides" / "deck.md").write_text(DECK, "utf-8")
+    committed = {"value": 1.5, "unit": "dB", "split": "", "n": None, "data": "cars_sample"}
+    text = json.dumps({"tiny.value": committed, "gone.value": committed})
+    (tmp_path / "slides" / "results.json").write_text(text, "utf-8")
+    return tmp_path
+
+
+def start(house: Path, *command: str, **environment: str) -> str:
+    """Run a Python program of the house as `make` does; what it printed."""
+    names = ("COURSE_OUT", "COURSE_DATA", "CI")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    own = {"PYTHONPATH": str(house / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=house,
+        env=clean | own | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file outside build/, with its content."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path: path.relative_to(folder) for path in paths}
+    return {str(n): p.read_bytes() for p, n in names.items() if n.parts[0] != "build"}
+
+
+def value(folder: Path) -> dict[str, float]:
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    return {name: result["value"] for name, result in results.items()}
+
+
+@pytest.mark.parametrize("environment", [{}, {"COURSE_DATA": "photographs"}])
+def test_make_run_writes_to_build_alone(house, environment):
+    before = tree(house)
+    (house / "build").mkdir()
+    stale = '{"old.value": {"value": 1, "unit": "", "split": "", "n": null, "data": "other"}}'
+    (house / "build" / "results.json").write_text(stale)
+    said = start(house, "notebooks/run.py", **environment)
+    assert "tiny.value" in said and "old.value" not in said
+    said = start(house, "slides/build.py", COURSE_OUT="build", **environment)
+    assert "from build/" in said
+    assert tree(house) == before
+    assert value(house / "build") == {"tiny.value": 2.5}
+    made = {str(path.relative_to(house / "build")) for path in (house / "build").rglob("*.*")}
+    assert made == {
+        "tiny.ipynb",
+        "tiny.html",
+        "results.json",
+        "figures/tiny.png",
+        "figures/tiny.svg",
+        "deck.pptx",
+        "deck.html",
+    }
+    assert "2.5 dB" in (house / "build" / "deck.html").read_text("utf-8").replace("\xa0", " ")
+    assert "\nbuild/\n" in f"\n{(ROOT / '.gitignore').read_text()}"
+
+
+def test_make_notebooks_refreshes_what_is_committed(house):
+    before = tree(house)
+    start(house, "notebooks/run.py", "--in-place", COURSE_OUT="build")
+    after = tree(house)
+    assert {name for name, content in after.items() if before.get(name) != content} == {
+        "notebooks/tiny.ipynb",
+        "slides/results.json",
+        "slides/figures/tiny.png",
+        "slides/figures/tiny.svg",
+    }
+    assert value(house / "slides") == {"tiny.value": 2.5}
+    first = after
+    start(house, "notebooks/run.py", "--in-place")
+    assert tree(house) == first
+
+
+def test_make_slides_takes_what_is_committed(house):
+    start(house, "notebooks/run.py")
+    (house / "slides" / "figures").mkdir()
+    shutil.copy(house / "build" / "figures" / "tiny.png", house / "slides" / "figures")
+    assert "from slides/" in start(house, "slides/build.py")
+    assert "1.5 dB" in (house / "build" / "deck.html").read_text("utf-8").replace("\xa0", " ")
 
 
 def test_a_page_shows_formulas_without_a_network():

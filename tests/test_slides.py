@@ -15,7 +15,7 @@ from PIL import Image
 from pptx import Presentation
 from pptx.util import Pt
 
-from autoencoders import data, report
+from autoencoders import data
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("build_slides", ROOT / "slides" / "build.py")
@@ -499,11 +499,26 @@ def test_the_command_names_the_error_and_fails(monkeypatch, tmp_path):
 
 def test_names_agree_with_the_package(monkeypatch, tmp_path):
     sources = build.yaml.safe_load(DECK.split("---\n")[1])["sources"]
-    monkeypatch.delenv("COURSE_OUT")
-    assert build.results_folder() == report.folder() and sources["cars"][0] == data.source()
+    assert [sources[name][0] for name in ("cars", "digits")] == [
+        data.source("cars"),
+        data.source("MNIST"),
+    ]
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
-    assert build.results_folder() == report.folder() and sources["cars"][1] == data.source()
-    assert sources["digits"][1] == data.source("MNIST")
+    assert [sources[name][1] for name in ("cars", "digits")] == [
+        data.source("cars"),
+        data.source("MNIST"),
+    ]
+
+
+def test_the_talk_is_of_the_committed_results_or_of_the_run_that_is_asked_for(
+    monkeypatch, tmp_path
+):
+    monkeypatch.delenv("COURSE_OUT")
+    assert build.results_folder() == ROOT / "slides"
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    assert build.results_folder() == ROOT / "build"
+    monkeypatch.setenv("COURSE_OUT", "build/test")
+    assert build.results_folder() == ROOT / "build" / "test"
 
 
 def test_the_same_talk_of_real_photographs(tmp_path):

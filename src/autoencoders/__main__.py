@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from autoencoders import codec, data, download, metrics, training
+from autoencoders import codec, course, data, download, metrics, training
 from autoencoders.models import LearnedCodec
 
 # The model of an archive is in its file, so it is small.
@@ -378,13 +378,8 @@ def _refuse_to_overwrite(paths: list[Path], force: bool) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the old file, then rename over it: never a half-written one."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with course.replacing(path) as part:
         write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _progress(steps, what: str, total: int | None = None):

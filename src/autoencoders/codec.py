@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from autoencoders import data
+from autoencoders.course import CorruptFileError
 from autoencoders.models import LearnedCodec, laplace_bits
-from autoencoders.svd import CorruptFileError
 
 MAGIC = b"AE"
 VERSION = 1

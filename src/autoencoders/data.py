@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,8 @@ from torch.nn import functional as F
 from torchvision import datasets
 from torchvision.transforms import v2
 
-ROOT = Path(__file__).resolve().parents[2]
+from autoencoders.course import ROOT, real_data
+
 # HEIC is listed although Pillow cannot read it: a telephone's photograph shall be named in an error, not skipped.
 SUFFIXES = {
     ".jpg",
@@ -58,15 +58,6 @@ IDX = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-
-
-def real_data() -> Path | None:
-    """The folder that `COURSE_DATA` names, or None where the course runs on what the repository holds.
-
-    A relative path counts from the repository's root, so that it means the same from a notebook and from the shell.
-    """
-    folder = os.environ.get("COURSE_DATA")
-    return (ROOT / folder).resolve() if folder else None
 
 
 def source(name: str = "cars") -> str:

@@ -1,30 +1,32 @@
-"""The way of every number and figure into README and talk: `results.json` and `figures/`, never typed by hand."""
+"""How numbers and figures get into README and talk: by `results.json` and `figures/`, never typed."""
 
 import json
 import math
 import os
 from numbers import Real
-from pathlib import Path
 
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from autoencoders import data
+from autoencoders import course, data
 
 
-def folder() -> Path:
-    """Where results go: `slides/`, but `build/` when COURSE_DATA is set, and `$COURSE_OUT` before either (tests use it)."""
-    return data.ROOT / (os.environ.get("COURSE_OUT") or ("build" if data.real_data() else "slides"))
+def shown(value: float) -> str:
+    """A number with its thousands apart, or with four digits that count: `114,713`, `25.66`."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def line(name: str, result: dict) -> str:
-    """A recorded number as readers see it: `svd.psnr_rank16 = 25.66 dB (unseen, n = 20, cars_sample)`."""
-    value = f"{result['value']:,}" if isinstance(result["value"], int) else f"{result['value']:.4g}"
-    about = (
-        [result["split"]] * bool(result["split"])
-        + [f"n = {result['n']}"] * (result["n"] is not None)
-        + [result["data"]]
-    )
-    return " ".join(filter(None, [name, "=", value, result["unit"], f"({', '.join(about)})"]))
+    """A recorded number as readers see it: `svd.psnr = 25.66 dB (unseen, n = 20, cars_sample)`."""
+    words = [name, "=", shown(result["value"])]
+    if result["unit"]:
+        words.append(result["unit"])
+    about = [result["data"]]
+    if result["n"] is not None:
+        about.insert(0, f"n = {result['n']}")
+    if result["split"]:
+        about.insert(0, result["split"])
+    return f"{' '.join(words)} ({', '.join(about)})"
 
 
 def record(
@@ -35,76 +37,91 @@ def record(
     n: int | None = None,
     source: str | None = None,
 ) -> None:
-    """Print a number and keep it in `results.json` under `name`, e.g. "svd.psnr_rank16", replacing what stood there.
+    """Print a number and keep it in `results.json` under `name`, replacing what stood there.
 
-    `split` says whether it is of "seen" or "unseen" pictures, `n` over how many it was averaged, `source` the data set (that
-    of the cars unless given). Raises ValueError for what is no finite number, and for a name that is not lower_case.dotted.
+    `name` is such as "svd.psnr_rank16". `split` says whether the number is of "seen" or "unseen"
+    pictures, `n` over how many it was averaged, `source` which data set it comes from (that of the
+    cars unless given). Raises ValueError for what is no finite number, and for a name that is not
+    lower_case.dotted.
     """
-    if (
-        not all(part.isidentifier() and part == part.lower() for part in name.split("."))
-        or "." not in name
-    ):
+    parts = name.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() and part == part.lower() for part in parts):
         raise ValueError(
-            f"name={name!r}: expected lower-case words joined by dots and underscores, such as 'svd.psnr_rank16'"
+            f"name={name!r}: expected lower-case words joined by dots and underscores, "
+            "such as 'svd.psnr_rank16'"
         )
-    value = value.item() if hasattr(value, "item") else value
-    if not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(
-            f"{name}={value!r}: expected one finite number; average it, or find out why there is none"
-        )
-    value = int(value) if isinstance(value, (bool, int)) else float(f"{float(value):.6g}")
-    results = load()
+    folder = course.results_folder()
+    results = course.load_results(folder)
     results[name] = {
-        "value": value,
+        "value": _number(name, value),
         "unit": unit,
         "split": split,
         "n": n,
         "data": source or data.source(),
     }
-    path = folder() / "results.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(
-        json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8"
-    )
-    os.replace(part, path)  # never a half-written file
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False)
+    with course.replacing(folder / "results.json") as part:
+        part.write_text(text + "\n", "utf-8")
     print(line(name, results[name]))
 
 
-def load() -> dict:
-    """All recorded numbers: `{name: {"value", "unit", "split", "n", "data"}}`. Raises ValueError for a damaged file."""
-    path = folder() / "results.json"
-    try:
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
-    except json.JSONDecodeError as error:
+def _number(name: str, value) -> int | float:
+    """A Python number, floats to six digits: more would differ between two machines for nothing."""
+    if hasattr(value, "item"):  # of NumPy or torch
+        value = value.item()
+    if not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(
-            f"{path.name} is no JSON ({error}): expected record's; delete it and run the notebooks again"
-        ) from None
+            f"{name}={value!r}: expected one finite number; "
+            "average it, or find out why there is none"
+        )
+    if isinstance(value, int):
+        return int(value)  # True becomes 1
+    return float(f"{float(value):.6g}")
+
+
+def load() -> dict[str, dict]:
+    """All recorded numbers, `{name: {"value", "unit", "split", "n", "data"}}`.
+
+    What the notebooks of this run have not recorded yet comes from the committed results, so that
+    each notebook also runs alone; but not with `COURSE_DATA`, since those are of other pictures,
+    nor with `COURSE_OUT`. Raises CorruptFileError for a damaged file.
+    """
+    own = course.load_results(course.results_folder())
+    if course.real_data() or os.environ.get("COURSE_OUT"):
+        return own
+    return course.load_results(course.COMMITTED) | own
 
 
 def save_figure(name: str, figure) -> None:
-    """Write a matplotlib figure (or an axes' one) as `figures/<name>.png`, and without pictures in it as `.svg`; bytes repeat.
+    """Write a matplotlib figure as `figures/<name>.png`, and as `.svg` unless it shows pictures.
 
-    The PNG says in points how small its smallest text is, for a test that slides are legible from the last row.
+    `figure` may also be an axes of it, or an array of them. The same figure gives the same bytes.
+    The PNG says in points how small its smallest text is, for a test that slides are legible from
+    the last row.
     """
     if not name.isidentifier():
         raise ValueError(
             f"name={name!r}: expected letters, digits and underscores, such as 'svd_energy'"
         )
-    figure = getattr(figure, "flat", [figure])[0]
-    figure = figure.figure if hasattr(figure, "figure") else figure
-    (folder() / "figures").mkdir(parents=True, exist_ok=True)
+    figure = _figure_of(figure)
+    folder = course.results_folder() / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"Software": None, "Smallest text": f"{_smallest_text(figure):.1f}"}
+    figure.savefig(folder / f"{name}.png", metadata=about)
+    if not any(axis.images for axis in figure.axes):  # an SVG of pictures would be larger
+        # Without a date, so that the same figure gives the same bytes.
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+
+
+def _figure_of(figure) -> Figure:
+    if hasattr(figure, "flat"):  # an array of axes
+        figure = figure.flat[0]
+    return figure if isinstance(figure, Figure) else figure.figure
+
+
+def _smallest_text(figure: Figure) -> float:
+    """The size of the smallest visible text, in points; 99 where there is none."""
     figure.draw_without_rendering()  # labels of ticks come into being here
-    sizes = [
-        text.get_fontsize()
-        for text in figure.findobj(Text)
-        if text.get_visible() and text.get_text().strip()
-    ]
-    figure.savefig(
-        folder() / "figures" / f"{name}.png",
-        metadata={"Software": None, "Smallest text": f"{min(sizes, default=99):.1f}"},
-    )
-    if not any(axis.images for axis in figure.axes):  # pictures only grow in an SVG
-        figure.savefig(
-            folder() / "figures" / f"{name}.svg", metadata={"Date": None, "Creator": None}
-        )
+    texts = [text for text in figure.findobj(Text) if text.get_visible()]
+    return min((text.get_fontsize() for text in texts if text.get_text().strip()), default=99)

@@ -11,13 +11,11 @@ import scipy.linalg
 import torch
 from threadpoolctl import threadpool_limits
 
+from autoencoders.course import CorruptFileError
+
 DTYPES = {"float32": 0, "float16": 1, "int8": 2, "int8-coded": 3}
 MAGIC = b"SVD1"
 HEADER = struct.Struct("<4sBHHHI")  # magic, dtype, height, width, rank, CRC-32 of everything else
-
-
-class CorruptFileError(ValueError):
-    """A file that `decompress` refuses: damaged, cut short, or never one of ours."""
 
 
 class SVD(NamedTuple):

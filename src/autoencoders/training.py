@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from autoencoders import losses
+from autoencoders import course, losses
 from autoencoders.models import Latents, LearnedCodec
 
 
@@ -365,9 +365,8 @@ def _save(path: Path, settings: dict, model, optimizer, run: dict) -> None:
     state |= {"python": random.getstate(), "numpy": (numpy_kind, numpy_keys.tolist(), *numpy_rest)}
     state |= {"cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    os.replace(part, path)
+    with course.replacing(path) as part:
+        torch.save(state, part)
 
 
 def _resume(path: Path, settings: dict, model, optimizer) -> dict:
