@@ -31,7 +31,7 @@ def small(**options) -> tuple[nn.Module, dict]:
     training.seed_everything(0)
     model = models.ConvAutoencoder(32, 16, width=4)
     x = torch.rand(24, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    options = {"epochs": 3, "batch_size": 7, "augment": data.augment(32)} | options
+    options = {"epochs": 3, "batch_size": 7, "prepare_batch": data.augment(32)} | options
     return model, training.fit(model, losses.mse, x[:18], x[18:, :, :32, :32], **options)
 
 
@@ -389,7 +389,7 @@ def test_fit_codec_interrupted_and_resumed_is_the_same(tmp_path, monkeypatch):
             cars(4, 48),
             epochs=3,
             batch_size=2,
-            augment=data.augment(32),
+            prepare_batch=data.augment(32),
             save_seconds=-1,
             **options,
         )

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     options = {
         "epochs": 20,
         "batch_size": 7,
-        "augment": slowly,
+        "prepare_batch": slowly,
         "patience": 50,
         "checkpoint": sys.argv[1],
         "save_seconds": -1,

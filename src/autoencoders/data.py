@@ -541,7 +541,8 @@ def augment(
     """A function that crops each picture of a batch `(N, 3, H, W)` at its own random place and mirrors every other one.
 
     With `area`, what is cut out is a square of a share of the picture between those two, brought to `crop` pixels; with `colours`,
-    every other picture has its channels exchanged. For `training.fit(augment=...)`; random numbers are torch's, which a checkpoint keeps.
+    every other picture has its channels exchanged. For `training.fit(prepare_batch=...)`; random numbers are torch's, which a
+    checkpoint keeps.
     """
     cut = v2.RandomCrop(crop) if crop else v2.Identity()
     if area:

@@ -1,34 +1,59 @@
-"""One training loop for every model of the course, with early stopping, checkpoints, and the machine's fast number format."""
+"""One training loop for every model of the course: `fit`.
+
+It trains autoencoders, denoisers, classifiers, VAEs and GANs alike, because all that it knows of a
+model is the loss, `loss_fn(model, batch)`, which never changes the model itself.
+
+- The target is chosen with the batch: `prepare_batch(batch)` makes what the loss gets of the items
+  drawn from the training data. It crops or adds noise, and may return `(input, target)`.
+- Several losses, as of a GAN, are a dict, with an optimiser for each under the same name:
+  `fit(gan, {"d": d_loss, "g": g_loss}, x, optimizer={"d": d_optimizer, "g": g_optimizer}, ...)`.
+  In each step they take turns with the same batch; each loss changes only the parameters of its own
+  optimiser. The history has "train_d_loss" and "train_g_loss".
+- A model that anneals something registers a buffer `progress`; `fit` sets it to the share of all
+  steps that are done, from 0 to 1.
+- An interrupted run goes on from its checkpoint when the same call is made again on a model that is
+  made anew. A call that differs in anything that counts, such as data, loss or start weights, is
+  refused; so is one with more epochs, over which the learning rate would have run differently.
+"""
 
 import math
 import os
 import random
 import sys
 import time
-import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from autoencoders import course, losses
+from autoencoders import checkpoint, losses
 from autoencoders.models import Latents, LearnedCodec
+
+# A tensor (N, ...), or a tuple of such with equal N: (input, target).
+Data = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 def one_cycle(step: int, total: int, warmup: float = 0.15) -> float:
-    """Share of the peak learning rate at `step` of `total`: straight up during `warmup`, then half a cosine to 0 (Smith 2018)."""
+    """Share of the peak learning rate at `step` of `total`: a straight line up, half a cosine down.
+
+    The way up takes the share `warmup` of all steps (Smith 2018, arXiv:1803.09820).
+    """
     start = max(1, round(total * warmup))
-    return (
-        (step + 1) / start
-        if step < start
-        else 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, total - start)))
-    )
+    if step < start:
+        return (step + 1) / start
+    return 0.5 * (1 + math.cos(math.pi * (step - start) / max(1, total - start)))
 
 
 def cosine(step: int, total: int) -> float:
-    """Share of the peak learning rate at `step` of `total`: half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""
+    """Share of the peak learning rate at `step` of `total`: half a cosine from 1 to 0.
+
+    Loshchilov & Hutter 2017, arXiv:1608.03983.
+    """
     return 0.5 * (1 + math.cos(math.pi * step / total))
 
 
@@ -38,133 +63,63 @@ def constant(step: int, total: int) -> float:
 
 
 def fit(
-    model: torch.nn.Module, loss_fn: Callable, train, valid=None, *, epochs: int, batch_size: int = 16,
-    lr: float = 1e-3, schedule: Callable[[int, int], float] = one_cycle, weight_decay: float = 1e-4, clip: float | None = 1.0,
-    optimizer: torch.optim.Optimizer | None = None, augment: Callable | None = None, patience: int | None = None, validate_every: int = 1,
-    seed: int = 0, device: str = "auto", precision: str = "auto", checkpoint: str | Path | None = None, save_seconds: float = 20.0,
-    progress: bool | None = None,
-) -> dict:  # fmt: skip
+    model: nn.Module,
+    loss_fn: Callable | dict[str, Callable],
+    train: Data,
+    valid: Data | None = None,
+    *,
+    epochs: int,
+    batch_size: int = 16,
+    prepare_batch: Callable | None = None,  # such as crop, add noise, choose targets
+    weights: torch.Tensor | None = None,  # (N,): how often an item is drawn, with replacement
+    optimizer: Optimizer | dict[str, Optimizer] | None = None,  # None: AdamW, betas 0.9, 0.95
+    lr: float | None = None,  # of AdamW, at its peak: 1e-3
+    weight_decay: float | None = None,  # of AdamW: 1e-4
+    schedule: Callable[[int, int], float] = one_cycle,  # (step, total) -> share of the peak
+    clip: float | None = 1.0,  # largest norm of an optimiser's gradients
+    patience: int | None = None,  # validations without improvement
+    validate_every: int = 1,  # epochs
+    seed: int = 0,  # of Python, NumPy and torch
+    device: str = "auto",  # "cpu", "cuda"; "auto": the GPU where there is one
+    precision: str = "auto",  # "float32", "bfloat16"; "auto": bfloat16 where it is fast
+    checkpoint: str | Path | None = None,
+    save_seconds: float = 20.0,
+    progress: bool | None = None,  # show a bar; None: in notebooks and terminals, not under CI
+) -> dict:
     """Train `model` in place and return its history.
 
-    `train` and `valid` are tensors `(N, ...)`, or tuples of such with equal N (input, target). `loss_fn(model, batch)` returns
-    a dict of scalars averaged over the batch, with "loss" among them. The history holds "epoch" and "lr", "train_<name>" (mean
-    over the samples of each epoch since the last entry's), "valid_<name>" (mean over all validation samples) as lists with an
-    entry every `validate_every` epochs, and "seconds". AdamW (betas 0.9 and 0.95) unless an `optimizer` is given; its learning
-    rate is the peak that `schedule(step, total)` scales. With `patience`, training stops after as many validations without
-    improvement, and the best weights come back. `augment(batch)` changes training batches only. `checkpoint` names a file that is written
-    every `save_seconds`; calling again with the same arguments goes on from it, to the same weights bit for bit.
-    `seed` (also of Python, NumPy and torch) makes the run repeatable. Raises ValueError.
+    `train` and `valid` are tensors `(N, ...)`, or tuples of such with equal N (input, target).
+    `loss_fn(model, batch)` returns a dict of scalars averaged over the batch, "loss" among them.
+    `prepare_batch(batch)` makes what the loss gets of the items that were drawn from `train`. With
+    `patience`, training stops after so many validations without improvement, and the best weights
+    come back. `checkpoint` names a file that is written every `save_seconds`; the same call goes on
+    from it, to the same weights bit for bit. See also the module's text, for GANs and more.
+
+    The history holds lists with an entry every `validate_every` epochs, "epoch", "lr",
+    "train_<term>" (mean over the samples since the last entry) and "valid_<term>" (mean over all
+    validation samples), and the number "seconds". Raises ValueError for arguments that do not fit
+    together, a loss that is not finite and a checkpoint that is damaged or of another run; OSError
+    where a checkpoint cannot be written.
     """
-    train, valid = _tensors("train", train), _tensors("valid", valid) if valid is not None else None
-    if min(epochs, batch_size, validate_every) < 1 or lr <= 0:
-        raise ValueError(
-            f"{epochs=}, {batch_size=}, {validate_every=}, {lr=}: expected whole numbers from 1 up, and lr above 0"
-        )
-    if patience is not None and (valid is None or patience < 1):
-        raise ValueError(
-            f"{patience=}: expected at least 1, and validation data to judge by; pass valid=..."
-        )
-    home, device = next(model.parameters()).device, pick_device(device)
-    dtype = pick_precision(precision, device)
-    layout = (
-        torch.channels_last
-        if any(p.dim() == 4 for p in model.parameters())
-        else torch.contiguous_format
-    )
-    model.to(device, memory_format=layout)
-    optimizer = optimizer or torch.optim.AdamW(
-        model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay
-    )
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    per_epoch = math.ceil(len(train[0]) / batch_size)
+    arguments = dict(locals())  # all of them, so that the checkpoint's fingerprint misses none
+    _check(arguments)
+    home = next(model.parameters()).device
+    machine = Machine.choose(model, device, precision)
+    model.to(machine.device, memory_format=machine.layout)
+    turns = _turns(model, loss_fn, optimizer, lr, weight_decay)
+    batches = _Batches(train, batch_size, weights, seed, prepare_batch, machine)
+    run = _Run(model, turns, batches, schedule, clip, epochs)
     seed_everything(seed)
-    settings = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "peaks": peaks,
-        "seed": seed,
-        "clip": clip,
-        "patience": patience,
-    }
-    settings |= {
-        "schedule": getattr(schedule, "__name__", "?"),
-        "validate_every": validate_every,
-        "dtype": str(dtype),
-    }
-    settings |= {
-        "samples": len(train[0]),
-        "weights": str([list(p.shape) for p in model.parameters()]),
-    }
-    run = {"step": 0, "sums": {}, "samples": 0, "history": {"epoch": [], "lr": [], "seconds": 0.0}}
-    run |= {"best": None, "best_loss": math.inf, "waited": 0, "done": False}
-    if checkpoint is not None and Path(checkpoint).exists():
-        run = _resume(Path(checkpoint), settings, model, optimizer)
-    history, autocast = (
-        run["history"],
-        torch.autocast(device.type, dtype, enabled=dtype != torch.float32),
-    )
-    show = (
-        progress
-        if progress is not None
-        else not os.environ.get("CI") and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-    )
-    bar = tqdm(total=epochs, initial=run["step"] // per_epoch, unit="epoch", disable=not show)
-    started = saved = time.monotonic()
-    earlier = history["seconds"]
-    while not run["done"]:
-        epoch, position = divmod(run["step"], per_epoch)
-        # The order is a function of seed and epoch alone, so that the step is all there is to know about the sampler.
-        order = torch.randperm(
-            len(train[0]), generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        )
-        chosen = order[position * batch_size : (position + 1) * batch_size]
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * schedule(run["step"], epochs * per_epoch)
-        model.train()
-        with autocast:
-            terms = loss_fn(model, _batch(train, chosen, device, layout, augment))
-        if not math.isfinite(terms["loss"].item()):
-            where = f"step {run['step']}, learning rate {optimizer.param_groups[0]['lr']:.3g}"
-            raise ValueError(
-                f"the loss is {terms['loss'].item()} at {where}: expected a finite one; lower lr, or mend the data"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        run["step"] += 1
-        run["samples"] += len(chosen)
-        for name, term in terms.items():
-            run["sums"][name] = run["sums"].get(name, 0.0) + term.item() * len(chosen)
-        if position + 1 == per_epoch:
-            bar.update()
-            run["done"] = epoch + 1 == epochs
-            if run["done"] or (epoch + 1) % validate_every == 0:
-                means = (
-                    evaluate(model, loss_fn, valid, batch_size, device, autocast, layout)
-                    if valid
-                    else {}
-                )
-                _enter(
-                    run,
-                    {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]},
-                    means,
-                    model,
-                    patience,
-                )
-                bar.set_postfix_str(
-                    " ".join(f"{k} {v[-1]:.4g}" for k, v in history.items() if k.endswith("_loss"))
-                )
-        history["seconds"] = earlier + time.monotonic() - started
-        if checkpoint is not None and (run["done"] or time.monotonic() - saved > save_seconds):
-            _save(Path(checkpoint), settings, model, optimizer, run)
-            saved = time.monotonic()
-    bar.close()
-    if run["best"] is not None:
-        model.load_state_dict(run["best"])
-    model.to(home, memory_format=torch.contiguous_format).eval()
-    return history
+    saver = _Saver(checkpoint, save_seconds, run, arguments)
+    with _bar(progress, epochs, run.epoch) as bar:
+        while not run.state.done:
+            run.step()
+            if run.at_end_of_epoch:
+                run.end_epoch(valid, validate_every, patience)
+                bar.update()
+                bar.set_postfix_str(run.summary())
+            saver.save_if_due()
+    return run.finish(home)
 
 
 def fit_codec(
@@ -177,7 +132,7 @@ def fit_codec(
 ) -> dict:
     """`fit` for a `LearnedCodec`: the PCA at its start is near a good place already and learns at a twentieth of the rate.
 
-    `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `augment` cropping them so.
+    `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `prepare_batch` cropping them so.
     """
     slow = [*model.analysis_pca.parameters(), *model.synthesis_pca.parameters()]
     fast = [p for p in model.parameters() if all(p is not q for q in slow)]
@@ -214,8 +169,6 @@ def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tens
         )
     if not 0 < psnr < 100:
         raise ValueError(f"psnr={psnr}: expected decibels, such as 28")
-    # Another decoder or PSNR is another run, whose checkpoint is refused.
-    options["seed"] = zlib.crc32(np.float64([psnr, codec.identity, options.get("seed", 0)]))
     model = Latents(codec.floating(), latents, psnr, epochs * math.ceil(len(pictures) / batch_size))
     optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
     options |= {
@@ -257,49 +210,37 @@ def fit_student(
     return fit(student, losses.drawing, (latents, level, pictures), weight_decay=0.0, **options)
 
 
-def _enter(
-    run: dict, entry: dict, means: dict, model: torch.nn.Module, patience: int | None
-) -> None:
-    """Add the means since the last entry to the history; with `patience`, keep the best weights, or end the run without them."""
-    entry |= {f"train_{name}": value / run["samples"] for name, value in run["sums"].items()}
-    entry |= {f"valid_{name}": value for name, value in means.items()}
-    for name, value in entry.items():
-        run["history"].setdefault(name, []).append(value)
-    run["sums"], run["samples"] = {}, 0
-    if patience is not None and means["loss"] < run["best_loss"]:
-        run["best_loss"], run["waited"] = means["loss"], 0
-        run["best"] = {
-            name: value.detach().cpu().clone() for name, value in model.state_dict().items()
-        }
-    elif patience is not None:
-        run["waited"] += 1
-        run["done"] |= run["waited"] >= patience
-
-
 @torch.no_grad()
 def evaluate(
-    model,
-    loss_fn,
-    data,
+    model: nn.Module,
+    loss_fn: Callable | dict[str, Callable],
+    data: Data,
     batch_size: int = 64,
-    device="cpu",
-    autocast=None,
-    layout=torch.contiguous_format,
+    machine: "Machine | None" = None,
 ) -> dict[str, float]:
-    """Each term of `loss_fn` averaged over all samples of `data`, however they fall into batches; gradients off, `eval` mode."""
-    data, sums = _tensors("data", data), {}
+    """Each term of `loss_fn` averaged over all samples of `data`, however they fall into batches.
+
+    In `eval` mode and without gradients; on the CPU in float32 unless a `machine` is given.
+    """
+    data = _tensors("data", data)
+    machine = machine or Machine(torch.device("cpu"), torch.float32, torch.contiguous_format)
+    tally = _Tally()
     model.eval()
     for chosen in torch.arange(len(data[0])).split(batch_size):
-        with autocast or torch.autocast("cpu", enabled=False):
-            for name, term in loss_fn(
-                model, _batch(data, chosen, torch.device(device), layout)
-            ).items():
-                sums[name] = sums.get(name, 0.0) + float(term) * len(chosen)
-    return {name: value / len(data[0]) for name, value in sums.items()}
+        batch = machine.take(data, chosen)
+        for name, one in _named(loss_fn).items():
+            with machine.autocast():
+                terms = one(model, batch)
+            tally.add(_prefix(name), terms, len(chosen))
+    tally.read()
+    return {name: value / len(data[0]) for name, value in tally.sums.items()}
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The GPU where there is one, else the CPU; or the one that is named. Raises ValueError for one that is missing."""
+    """The GPU where there is one, else the CPU; or the device that is named.
+
+    Raises ValueError for a GPU that is missing.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -308,90 +249,455 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype of the layers' arithmetic: "float32", "bfloat16", or "auto" for bfloat16 where the machine multiplies in it."""
-    if precision == "auto":
-        able = (
-            torch.cpu.get_capabilities()
-            if device.type == "cpu"
-            else {"gpu": torch.cuda.is_bf16_supported(False)}
-        )
-        return (
-            torch.bfloat16
-            if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "gpu"))
-            else torch.float32
-        )
-    if precision not in ("float32", "bfloat16"):
+    """The dtype of the layers' arithmetic: "float32", "bfloat16" or "auto".
+
+    "auto" is bfloat16 where the machine multiplies in it, else float32. Raises ValueError.
+    """
+    if precision in ("float32", "bfloat16"):
+        return getattr(torch, precision)
+    if precision != "auto":
         raise ValueError(f"{precision=}: expected 'auto', 'float32' or 'bfloat16'")
-    return getattr(torch, precision)
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        fast = able.get("avx512_bf16") or able.get("amx_bf16")
+    else:
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def seed_everything(seed: int) -> None:
-    """Set the random numbers of Python, NumPy and torch; a notebook does so before each model that it makes."""
+    """Set the random numbers of Python, NumPy and torch, as before each model that is made."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
-def _tensors(name: str, data) -> tuple[torch.Tensor, ...]:
+# ------------------------------------------------------------------------- what `fit` consists of
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a model computes: the device, the layers' dtype, pictures' memory layout."""
+
+    device: torch.device
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+    @staticmethod
+    def choose(model: nn.Module, device: str = "auto", precision: str = "auto") -> "Machine":
+        """The fastest way for a model on this machine; `device` and `precision` as for `fit`."""
+        chosen = pick_device(device)
+        has_convolutions = any(p.dim() == 4 for p in model.parameters())
+        layout = torch.channels_last if has_convolutions else torch.contiguous_format
+        return Machine(chosen, pick_precision(precision, chosen), layout)
+
+    def autocast(self) -> torch.autocast:
+        """A context in which layers compute in `dtype`."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def take(self, data: tuple[torch.Tensor, ...], chosen: torch.Tensor, prepare_batch=None):
+        """The chosen items of `data` as a batch: a tensor, or a tuple of them."""
+        batch = tuple(tensor[chosen].to(self.device) for tensor in data)
+        if prepare_batch is not None:
+            prepared = prepare_batch(batch[0] if len(batch) == 1 else batch)
+            batch = prepared if isinstance(prepared, tuple) else (prepared,)
+        batch = tuple(self._laid_out(tensor) for tensor in batch)
+        return batch[0] if len(batch) == 1 else batch
+
+    def _laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.dim() != 4:
+            return tensor
+        return tensor.contiguous(memory_format=self.layout)
+
+
+@dataclass
+class _Turn:
+    """A loss and the optimiser that follows it. A GAN has two, which take turns in each step."""
+
+    name: str  # "" for the only one
+    loss_fn: Callable
+    optimizer: Optimizer
+    parameters: list[nn.Parameter]  # of this optimiser, in the model's order
+    peaks: list[float]  # learning rates of the optimiser's groups, before any schedule
+
+
+class _Batches:
+    """The training batches. Seed and step alone decide which items are in one.
+
+    So the step is all that a checkpoint has to keep of them.
+    """
+
+    def __init__(self, train, batch_size, weights, seed, prepare_batch, machine):
+        self.tensors = _tensors("train", train)
+        self.items = len(self.tensors[0])
+        self.batch_size = batch_size
+        self.weights = weights
+        self.seed = seed
+        self.prepare_batch = prepare_batch
+        self.machine = machine
+        self.per_epoch = math.ceil(self.items / batch_size)
+        self.epoch = None  # the one that `order` is of
+        self.order = None
+
+    def draw(self, step: int) -> tuple:
+        """The batch of a step, and the number of items that were drawn for it."""
+        epoch, position = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self.order = self._draw_order(epoch)
+        start = position * self.batch_size
+        chosen = self.order[start : start + self.batch_size]
+        return self.machine.take(self.tensors, chosen, self.prepare_batch), len(chosen)
+
+    def _draw_order(self, epoch: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        if self.weights is None:
+            return torch.randperm(self.items, generator=generator)
+        weights = self.weights.detach().cpu().double()
+        return torch.multinomial(weights, self.items, replacement=True, generator=generator)
+
+
+@dataclass
+class _Tally:
+    """Sums of named terms over samples.
+
+    To read a number from a GPU is to wait until it is computed, so terms are collected first.
+    """
+
+    sums: dict[str, float] = field(default_factory=dict)
+    unread: list[tuple[str, torch.Tensor, int, int]] = field(default_factory=list)
+
+    def add(self, prefix: str, terms: dict, count: int, step: int = 0) -> None:
+        """Note the terms of a batch of `count` samples, without reading them."""
+        if "loss" not in terms:
+            raise ValueError(f"a loss function returned {list(terms)}: expected 'loss' among them")
+        for name, term in terms.items():
+            scalar = torch.as_tensor(term).detach().reshape(())
+            self.unread.append((prefix + name, scalar, count, step))
+
+    def read(self) -> list[tuple[str, float, int]]:
+        """Read all that was noted at once and add it to the sums; returns (name, value, step)."""
+        if not self.unread:
+            return []
+        values = torch.stack([scalar for _, scalar, _, _ in self.unread]).tolist()
+        rows = []
+        for (name, _, count, step), value in zip(self.unread, values, strict=True):
+            self.sums[name] = self.sums.get(name, 0.0) + value * count
+            rows.append((name, value, step))
+        self.unread.clear()
+        return rows
+
+
+@dataclass
+class _State:
+    """How far a run is: what a checkpoint keeps beside models, optimisers and random numbers."""
+
+    step: int = 0  # steps done
+    done: bool = False
+    samples: int = 0  # since the last entry of the history
+    history: dict = field(default_factory=lambda: {"epoch": [], "seconds": 0.0})
+    best: dict | None = None  # weights of the best validation, with `patience`
+    best_loss: float = math.inf
+    waited: int = 0  # validations since then
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(self, model, turns, batches, schedule, clip, epochs):
+        self.model = model
+        self.turns = turns
+        self.batches = batches
+        self.machine = batches.machine
+        self.schedule = schedule
+        self.clip = clip
+        self.total = epochs * batches.per_epoch
+        self.losses = {f"{_prefix(turn.name)}loss" for turn in turns}
+        self.parameters = list(model.parameters())
+        buffers = dict(model.named_buffers())
+        self.progress = [buffers[name] for name in buffers if name.split(".")[-1] == "progress"]
+        self.state = _State()
+        self.tally = _Tally()
+        self.began = time.monotonic()
+        self._note_progress()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self.state.step // self.batches.per_epoch
+
+    @property
+    def at_end_of_epoch(self) -> bool:
+        return self.state.step % self.batches.per_epoch == 0
+
+    def step(self) -> None:
+        """Draw a batch, on which each loss in turn computes its gradients and makes a step."""
+        step = self.state.step
+        batch, count = self.batches.draw(step)
+        share = self.schedule(step, self.total)
+        self.model.train()
+        for turn in self.turns:
+            for group, peak in zip(turn.optimizer.param_groups, turn.peaks, strict=True):
+                group["lr"] = peak * share
+            with self.machine.autocast():
+                terms = turn.loss_fn(self.model, batch)
+            self.tally.add(_prefix(turn.name), terms, count, step)
+            if self.machine.device.type == "cpu":
+                self.read_losses()  # there is nothing to wait for
+            self._follow(turn, terms["loss"])
+        self.state.samples += count
+        self.state.step += 1
+        self._note_progress()
+        self._note_time()
+
+    def _follow(self, turn: _Turn, loss: torch.Tensor) -> None:
+        # All of the model's: the loss before has left gradients in this turn's parameters too.
+        for parameter in self.parameters:
+            parameter.grad = None
+        loss.backward()
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(turn.parameters, self.clip)
+        turn.optimizer.step()
+
+    def _note_progress(self) -> None:
+        for buffer in self.progress:
+            buffer.fill_(self.state.step / self.total)
+
+    def _note_time(self) -> None:
+        self.state.history["seconds"] = time.monotonic() - self.began
+
+    def read_losses(self) -> None:
+        """Add the terms of the last steps to the sums. Raises ValueError for a loss not finite."""
+        for name, value, step in self.tally.read():
+            if name in self.losses and not math.isfinite(value):
+                lr = self.turns[0].peaks[0] * self.schedule(step, self.total)
+                raise ValueError(
+                    f"the {name} is {value} at step {step}, learning rate {lr:.3g}: "
+                    "expected a finite one; lower lr, or mend the data"
+                )
+
+    def end_epoch(self, valid: Data | None, validate_every: int, patience: int | None) -> None:
+        """Every `validate_every` epochs and at the end: validate, and add to the history."""
+        self.read_losses()
+        state = self.state
+        state.done = state.step == self.total
+        if not state.done and self.epoch % validate_every:
+            return
+        entry = {"epoch": self.epoch}
+        for turn in self.turns:
+            entry[f"{_prefix(turn.name)}lr"] = turn.optimizer.param_groups[0]["lr"]
+        for name, value in self.tally.sums.items():
+            entry[f"train_{name}"] = value / state.samples
+        if valid is not None:
+            loss_fn = {turn.name: turn.loss_fn for turn in self.turns}
+            means = evaluate(self.model, loss_fn, valid, self.batches.batch_size, self.machine)
+            for name, value in means.items():
+                entry[f"valid_{name}"] = value
+        for name, value in entry.items():
+            state.history.setdefault(name, []).append(value)
+        self.tally.sums, state.samples = {}, 0
+        if patience is not None:
+            self._judge(entry["valid_loss"], patience)
+        self._note_time()
+
+    def _judge(self, loss: float, patience: int) -> None:
+        """Keep the best weights; without improvement for `patience` validations, end the run."""
+        state = self.state
+        if loss < state.best_loss:
+            state.best_loss = loss
+            state.waited = 0
+            weights = self.model.state_dict()
+            state.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+        else:
+            state.waited += 1
+            state.done = state.done or state.waited >= patience
+
+    def summary(self) -> str:
+        """The newest losses, for the progress bar."""
+        history = self.state.history
+        return " ".join(f"{k} {v[-1]:.4g}" for k, v in history.items() if k.endswith("loss"))
+
+    def finish(self, home: torch.device) -> dict:
+        """The model back where it came from, with its best weights; returns the history."""
+        if self.state.best is not None:
+            self.model.load_state_dict(self.state.best)
+        self.model.to(home, memory_format=torch.contiguous_format).eval()
+        return self.state.history
+
+    def state_dict(self) -> dict:
+        """All that `load_state_dict` needs to go on from here, but the random numbers."""
+        self.read_losses()  # raises before a model that a bad loss has spoilt is saved
+        return {
+            "run": vars(self.state),
+            "sums": self.tally.sums,
+            "model": self.model.state_dict(),
+            "optimizers": {turn.name: turn.optimizer.state_dict() for turn in self.turns},
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        for turn in self.turns:
+            turn.optimizer.load_state_dict(state["optimizers"][turn.name])
+        self.state = _State(**state["run"])
+        self.tally = _Tally(state["sums"])
+        self.began = time.monotonic() - self.state.history["seconds"]
+
+
+class _Saver:
+    """Brings a run to where its checkpoint was written, and writes the next ones."""
+
+    def __init__(self, path: str | Path | None, seconds: float, run: _Run, arguments: dict):
+        self.path = None if path is None else Path(path)
+        self.seconds = seconds
+        self.saved = -math.inf  # the time of the last writing
+        self.run = run
+        self.fingerprint = {}
+        if self.path is None:
+            return
+        self.fingerprint = checkpoint.fingerprint(_decisive(arguments, run))
+        if self.path.exists():
+            run.load_state_dict(checkpoint.load(self.path, self.fingerprint))
+        if not run.state.done:
+            self._save()  # at once: better to learn now that the folder is read-only
+
+    def save_if_due(self) -> None:
+        if self.path is None:
+            return
+        if self.run.state.done or time.monotonic() - self.saved > self.seconds:
+            self._save()
+
+    def _save(self) -> None:
+        checkpoint.save(self.path, self.fingerprint, self.run.state_dict())
+        self.saved = time.monotonic()
+
+
+# Arguments of `fit` that do not change its result, or that stand in the fingerprint by what follows
+# from them: the optimiser with its options, the device, the dtype.
+NOT_DECISIVE = (
+    "checkpoint", "save_seconds", "progress", "lr", "weight_decay", "device", "precision",
+)  # fmt: skip
+
+
+def _decisive(arguments: dict, run: _Run) -> dict:
+    """What decides the result of a run, by name: for its fingerprint."""
+    values = {name: value for name, value in arguments.items() if name not in NOT_DECISIVE}
+    if arguments["optimizer"] is None:
+        values["optimizer"] = run.turns[0].optimizer
+    # A schedule is known by its values, which may depend on more than its name says.
+    shares = [run.schedule(step, run.total) for step in range(run.total)]
+    values["schedule"] = torch.tensor(shares, dtype=torch.float64)
+    values["device"] = run.machine.device.type
+    if run.machine.device.type == "cuda":
+        values["device"] = torch.cuda.get_device_name(run.machine.device)
+    values["precision"] = run.machine.dtype
+    return values
+
+
+def _turns(model, loss_fn, optimizer, lr, weight_decay) -> list[_Turn]:
+    """Each loss with its optimiser, which is AdamW where none is given."""
+    if optimizer is None:
+        lr = 1e-3 if lr is None else lr
+        weight_decay = 1e-4 if weight_decay is None else weight_decay
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay
+        )
+    optimizers = _named(optimizer)
+    turns = []
+    for name, one in _named(loss_fn).items():
+        groups = optimizers[name].param_groups
+        own = {id(parameter) for group in groups for parameter in group["params"]}
+        parameters = [parameter for parameter in model.parameters() if id(parameter) in own]
+        if len(parameters) < len(own):
+            raise ValueError(
+                f"{len(own) - len(parameters)} of an optimizer's {len(own)} parameters are not in "
+                "the model: expected all there, where a checkpoint keeps them; make them part of it"
+            )
+        peaks = [group["lr"] for group in groups]
+        turns.append(_Turn(name, one, optimizers[name], parameters, peaks))
+    return turns
+
+
+def _named(one_or_dict) -> dict:
+    """Losses or optimisers by their names; the name of a single one is empty."""
+    return one_or_dict if isinstance(one_or_dict, dict) else {"": one_or_dict}
+
+
+def _prefix(name: str) -> str:
+    """What stands before the names of a loss's terms."""
+    return f"{name}_" if name else ""
+
+
+def _bar(progress: bool | None, epochs: int, done: int) -> tqdm:
+    if progress is None:
+        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        progress = watched and not os.environ.get("CI")
+    return tqdm(total=epochs, initial=done, unit="epoch", disable=not progress)
+
+
+def _check(arguments: dict) -> None:
+    """Raise ValueError unless the arguments of `fit` make sense, alone and together."""
+    a = arguments
+    tensors = _tensors("train", a["train"])
+    if a["valid"] is not None:
+        _tensors("valid", a["valid"])
+    counts = {name: a[name] for name in ("epochs", "batch_size", "validate_every")}
+    lr = 1e-3 if a["lr"] is None else a["lr"]
+    if min(counts.values()) < 1 or lr <= 0:
+        given = ", ".join(f"{name}={count}" for name, count in counts.items())
+        raise ValueError(f"{given}, lr={a['lr']}: expected whole numbers from 1 up, and lr above 0")
+    if a["patience"] is not None and (a["valid"] is None or a["patience"] < 1):
+        raise ValueError(
+            f"patience={a['patience']}: expected at least 1, and validation data to judge by; "
+            "pass valid=..."
+        )
+    if a["weights"] is not None:
+        _check_weights(a["weights"], len(tensors[0]))
+    _check_optimizers(a["loss_fn"], a["optimizer"], a["lr"], a["weight_decay"])
+    if isinstance(a["loss_fn"], dict) and a["patience"] is not None:
+        raise ValueError(
+            f"patience={a['patience']} with losses {[*a['loss_fn']]}: expected a single loss, "
+            "by which one validation is better than another; leave it out"
+        )
+
+
+def _check_weights(weights: torch.Tensor, items: int) -> None:
+    if not isinstance(weights, torch.Tensor) or weights.shape != (items,):
+        given = tuple(getattr(weights, "shape", ())) or type(weights).__name__
+        raise ValueError(
+            f"weights={given}: expected a tensor ({items},), a weight for each training item"
+        )
+    if not (weights.isfinite().all() and weights.min() >= 0 and weights.sum() > 0):
+        low, high = weights.min().item(), weights.max().item()
+        raise ValueError(
+            f"weights from {low:.3g} to {high:.3g}: expected finite ones from 0 up, not all 0"
+        )
+
+
+def _check_optimizers(loss_fn, optimizer, lr, weight_decay) -> None:
+    if optimizer is not None and (lr is not None or weight_decay is not None):
+        raise ValueError(
+            f"lr={lr}, weight_decay={weight_decay} beside an optimizer: expected one or the "
+            "other; give them to the optimizer itself"
+        )
+    if not isinstance(loss_fn, dict) and not isinstance(optimizer, dict):
+        return
+    names = [*loss_fn] if isinstance(loss_fn, dict) else type(loss_fn).__name__
+    others = [*optimizer] if isinstance(optimizer, dict) else type(optimizer).__name__
+    if names != others or not names:
+        raise ValueError(
+            f"losses {names}, optimizers {others}: expected two dicts with the same names in the "
+            'same order, such as {"d": d_loss, "g": g_loss} and {"d": d_opt, "g": g_opt}'
+        )
+
+
+def _tensors(name: str, data: Data) -> tuple[torch.Tensor, ...]:
+    """The data as a tuple of tensors. Raises ValueError unless they have the same N of at least 1."""
     tensors = tuple(data) if isinstance(data, tuple | list) else (data,)
-    if (
-        not all(isinstance(t, torch.Tensor) and t.dim() and len(t) for t in tensors)
-        or len({len(t) for t in tensors}) != 1
-    ):
+    good = all(isinstance(t, torch.Tensor) and t.dim() and len(t) for t in tensors)
+    if not good or len({len(t) for t in tensors}) != 1:
         shapes = [tuple(getattr(t, "shape", ())) or type(t).__name__ for t in tensors]
         raise ValueError(
-            f"{name}={shapes}: expected one tensor (N, ...) or a tuple of them with the same N of at least 1"
+            f"{name}={shapes}: expected one tensor (N, ...) or a tuple of them with the same N "
+            "of at least 1"
         )
     return tensors
-
-
-def _batch(data, chosen, device, layout, augment=None):
-    batch = tuple(t[chosen].to(device) for t in data)
-    batch = augment(batch[0] if len(batch) == 1 else batch) if augment else batch
-    batch = batch if isinstance(batch, tuple) else (batch,)
-    batch = tuple(t.contiguous(memory_format=layout) if t.dim() == 4 else t for t in batch)
-    return batch[0] if len(batch) == 1 else batch
-
-
-def _save(path: Path, settings: dict, model, optimizer, run: dict) -> None:
-    """One dict, written beside the old one and renamed over it, so that a kill at any moment leaves a whole file."""
-    numpy_kind, numpy_keys, *numpy_rest = np.random.get_state()
-    state = {"settings": settings, "arguments": getattr(model, "arguments", {}), "run": run}
-    state |= {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "torch": torch.get_rng_state(),
-    }
-    state |= {"python": random.getstate(), "numpy": (numpy_kind, numpy_keys.tolist(), *numpy_rest)}
-    state |= {"cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with course.replacing(path) as part:
-        torch.save(state, part)
-
-
-def _resume(path: Path, settings: dict, model, optimizer) -> dict:
-    """Bring model, optimiser and random numbers back to where `_save` left them; return the run's position."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        theirs = state["settings"]
-    except (
-        Exception
-    ) as error:  # torch, zip and pickle each have errors of their own for a damaged file
-        reason = f"cannot be read ({type(error).__name__}): expected one of fit's"
-        raise ValueError(f"checkpoint {path.name!r} {reason}; delete it to start anew") from None
-    if differing := "; ".join(
-        f"{name} {theirs.get(name)}, here {here}"
-        for name, here in settings.items()
-        if theirs.get(name) != here
-    ):
-        raise ValueError(
-            f"checkpoint {path.name!r} is of another run ({differing}): delete it to start anew, or name another file"
-        )
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
-    return state["run"]
