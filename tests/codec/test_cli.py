@@ -218,9 +218,8 @@ def test_an_archive_is_trained_and_needs_no_weights(folder, capsys, monkeypatch)
     )
     monkeypatch.setattr(weights, "shipped", None)
     told, note = capsys.readouterr()
-    assert (
-        note
-        == "note: 20 dB were asked for; what came is not near. Try another --psnr, or more --epochs\n"
+    assert note == (
+        "note: 20 dB were asked for; what came is not near. Try another --psnr, or more --epochs\n"
     )
     assert run("info", "cars.aez") == 0
     assert "version 1, archive, quality 1, 2 pictures" in capsys.readouterr().out
@@ -297,7 +296,7 @@ def test_archives_want_equal_sizes(folder, capsys):
 
 
 def test_weights_are_trained_packed_and_seeded(folder, capsys, monkeypatch):
-    """With the sizes of everything cut down; what is passed on is what the shipped weights were trained with."""
+    """With all sizes cut down; what is passed on is what the shipped weights were trained with."""
     given, original = [], data.cars
 
     def cars(size, where, limit=100):

@@ -92,7 +92,10 @@ def test_thousands_of_streams_come_back_and_are_shortest():
 
 
 def test_carries_come_back_and_are_shortest():
-    """Symbols chosen so that the interval holds a carry, close to its lower end: there the coder's own last words may not be ours."""
+    """Symbols chosen so that the interval holds a carry, close to its lower end.
+
+    There the coder's own last words may not be ours.
+    """
     rng, tight = random.Random(0), 0
 
     def interval(writer, table, symbol):

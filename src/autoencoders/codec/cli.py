@@ -72,12 +72,14 @@ def add_encode(commands) -> None:
 def run_encode(arguments: Namespace) -> None:
     """Encode pictures into one file. Raises ValueError."""
     out = arguments.out
+    # Everything that can be wrong is checked before the work.
     _check_target(out, arguments.force)
     _check_options(arguments)
     _targets([path.name for path in arguments.pictures])
     pictures = {}
     for path in _progress(arguments.pictures, "read"):
         pictures[path.name] = _read(path, arguments.size)
+    # An option that was not given is None, so that one that does not fit can be refused.
     quality = files.QUALITY if arguments.quality is None else arguments.quality
     psnr = training.ARCHIVE_PSNR if arguments.psnr is None else arguments.psnr
     if arguments.with_decoder:
@@ -90,6 +92,7 @@ def run_encode(arguments: Namespace) -> None:
         file = files.encode_all(pictures, quality, progress=_encoding)
     with _replacing(out) as part:
         part.write_bytes(file)
+    # The file is there now, so its trainings have nothing to go on from.
     for checkpoint in _checkpoints(out):
         checkpoint.unlink(missing_ok=True)
     pixels = sum(picture[..., 0].size for picture in pictures.values())
@@ -164,6 +167,7 @@ def run_decode(arguments: Namespace) -> None:
     except ValueError as error:
         raise CorruptFileError(f"{arguments.file.name}: {error}") from None
     _refuse_to_overwrite(targets, arguments.force)
+    # Names in a file are hostile until `_targets` has checked them: nothing is written before.
     arguments.out.mkdir(parents=True, exist_ok=True)
     decoded = _progress(files.decode_all(file), "decode", len(targets))
     for target, (_, picture) in zip(targets, decoded, strict=True):

@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 from autoencoders.svd import CorruptFileError  # the codec's only use of the baseline
 
+# What never changes, or old files are lost.
 MAGIC = b"AE"
 VERSION = 1
 PICTURE, COLLECTION, ARCHIVE, WEIGHTS = range(4)
 KINDS = ("picture", "collection", "archive", "weights")
 
+# Limits of what a file may declare: a forged one shall not cost more memory than a real one.
 MAX_PIXELS = 4096 * 4096  # of one picture, sides rounded up to multiples of 8
 MAX_ALL_PIXELS = 16 * MAX_PIXELS  # of all pictures in a file
 MAX_PICTURES = 10_000
@@ -34,6 +36,7 @@ class Start(NamedTuple):
 def seal(kind: int, level: int, body: bytes, identity: int = 0) -> bytes:
     """A file around a body; `identity` is that of the weights that it takes to decode."""
     first = MAGIC + bytes([VERSION << 5 | kind << 3 | level])
+    # The checksum goes on from that of the weights: with other weights it is wrong.
     checksum = zlib.crc32(first + body, identity)
     return first + checksum.to_bytes(4, "little") + body
 
@@ -78,7 +81,7 @@ def number(value: int) -> bytes:
 def take_number(body: bytes) -> tuple[int, bytes]:
     """A value that `number` wrote, and what follows it. Raises CorruptFileError."""
     value = 0
-    for i, byte in enumerate(body[:5]):
+    for i, byte in enumerate(body[:5]):  # 35 bits are more than any file needs
         value |= (byte & 127) << 7 * i
         if byte < 128:
             return value, body[i + 1 :]
@@ -109,6 +112,7 @@ def inflate(packed: bytes) -> str:
     """The text of `deflate`, up to `MAX_LIST` bytes of it. Raises CorruptFileError."""
     inflater = zlib.decompressobj()
     try:
+        # A few bytes of zlib could become gigabytes.
         text = inflater.decompress(packed, MAX_LIST)
         if not inflater.eof or inflater.unused_data:
             raise ValueError("too long, or cut short")

@@ -34,11 +34,12 @@ def encode(picture: np.ndarray, quality: int = QUALITY, model: LearnedCodec | No
     same program (`shipped`), or the same `model`. Raises ValueError.
     """
     model = _checked_model(model)
-    level = _level(model, quality)
+    level = level_of(model, quality)
     width, height = size = _size(picture)
     check_sizes([size])
     writer = Writer()
     _write(model, level, size, _from_pixels(model, picture), writer)
+    # Sides count from 0 here, so that up to 128 pixels take one byte.
     head = container.number(width - 1) + container.number(height - 1)
     return container.seal(container.PICTURE, level, head + writer.finish(), model.identity)
 
@@ -70,7 +71,8 @@ def encode_all(
     """
     head = _list(pictures)
     model = _checked_model(model)
-    level = _level(model, quality)
+    level = level_of(model, quality)
+    # One range coder for all pictures: each further one costs no bytes of its own.
     writer = Writer()
     for picture in progress(pictures.values()):
         _write(model, level, _size(picture), _from_pixels(model, picture), writer)
@@ -93,8 +95,9 @@ def encode_archive(
     """
     head = _list(pictures)
     packed = weights.pack(model, precision, decoder_only=True)
+    # What the receiver will have, with rounded weights, is what predicts here too.
     receiver = weights.unpack(packed)
-    level = _level(receiver, quality)
+    level = level_of(receiver, quality)
     if latents is not None:
         latents = _checked_latents(latents, receiver, pictures)
     writer = Writer()
@@ -156,6 +159,7 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
     _, kind, level = container.start(file)
     if kind == container.WEIGHTS:
         raise CorruptFileError("a file of weights alone: expected pictures")
+    # Which weights it takes is known first: the checksum depends on them.
     decoder = b""
     if kind == container.ARCHIVE:
         decoder, body = container.take_part(container.unseal(file))
@@ -172,6 +176,7 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
             head, body = container.take_part(body)
             names, sizes = json.loads(container.inflate(head))
             check_names(names)
+        # Whoever forged the file has put a right checksum in it.
         check_sizes(sizes)
         if len(names) != len(sizes) or level >= model.levels:
             raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
@@ -204,8 +209,8 @@ def _checked_model(model: LearnedCodec | None) -> LearnedCodec:
     return model
 
 
-def _level(model: LearnedCodec, quality: int) -> int:
-    """The level of a quality: the only place where the one becomes the other."""
+def level_of(model: LearnedCodec, quality: int) -> int:
+    """The level, from 0, of a quality, from 1. Raises ValueError."""
     if not (isinstance(quality, int) and 1 <= quality <= model.levels):
         raise ValueError(
             f"{quality=}: expected a whole number from 1, the smallest files, to {model.levels}"
@@ -215,6 +220,7 @@ def _level(model: LearnedCodec, quality: int) -> int:
 
 def _size(picture: np.ndarray) -> tuple[int, int]:
     """Width and height of a picture. Raises ValueError."""
+    # Anything may come here, such as a list, a float array or a grey picture.
     is_array = isinstance(picture, np.ndarray) and picture.size > 0
     if not (is_array and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
         shape = getattr(picture, "shape", None)
@@ -240,6 +246,7 @@ def _checked_latents(
     latents: torch.Tensor, model: LearnedCodec, pictures: Mapping[str, np.ndarray]
 ) -> torch.Tensor:
     latents = torch.as_tensor(latents)
+    # One shape for each picture, so that an error can name all that were expected.
     shapes = []
     for picture in pictures.values():
         height, width = _grid(_size(picture))
@@ -270,7 +277,7 @@ class Span(NamedTuple):
 def spans(length: int) -> list[Span]:
     """The tiles along a side of `length` latent places."""
     result = []
-    for begin in range(0, length, TILE):
+    for begin in range(0, length, TILE):  # the last tile may be shorter
         end = min(begin + TILE, length)
         first = max(begin - HALO, 0)
         last = min(end + HALO, length)
@@ -299,6 +306,7 @@ def _from_pixels(model: LearnedCodec, picture: np.ndarray) -> Callable[[Span, Sp
     height, width = _grid(_size(picture))
     below = BLOCK * height - picture.shape[0]
     right = BLOCK * width - picture.shape[1]
+    # Repeating the last row and column costs fewer bits than an edge to black would.
     padded = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
 
     def latents_of(rows: Span, columns: Span) -> torch.Tensor:
@@ -323,7 +331,7 @@ def _exactly(places: int) -> Iterator[None]:
 
     On a busy machine two threads would wait for each other, layer by layer.
     """
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads()  # set for the whole process, so it is set back
     torch.set_num_threads(1 if places <= ALONE else threads)
     try:
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
@@ -343,6 +351,7 @@ def _write(
     height, width = _grid(size)
     levels = torch.tensor([level])
 
+    # Encoding is the walk, with a visit that writes what it gets and returns what will be read.
     def visit(values, mean, scale):
         residual = (values - mean).round().numpy().astype(np.int64)
         symbols = writer.code(table_of(scale.numpy()).ravel(), residual.ravel())
@@ -361,6 +370,7 @@ def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader
     latents = torch.empty(shape, dtype=torch.float32, memory_format=torch.channels_last)
     picture = np.empty((BLOCK * height, BLOCK * width, 3), np.uint8)
 
+    # Decoding is the same walk: `values` are nothing, and the symbols come from the file.
     def visit(values, mean, scale):
         symbols = reader.code(table_of(scale.numpy()).ravel())
         return mean + torch.from_numpy(symbols).view(mean.shape)
@@ -370,9 +380,10 @@ def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader
             tile = latents[:, :, rows.own, columns.own]
             nothing = torch.zeros_like(tile, dtype=torch.float64)
             tile.copy_(model.walk(nothing, levels, visit))
+        # The decoder's networks see beyond a tile, so all latents must be there.
         for rows, columns in _tiles(height, width):
             seen = latents[:, :, rows.seen, columns.seen]
             pixels = data.to_bytes(model.synthesis(seen, levels))[0]
             inner = pixels[_pixels(rows.within), _pixels(columns.within)]
             picture[_pixels(rows.own), _pixels(columns.own)] = inner
-    return picture[: size[1], : size[0]]
+    return picture[: size[1], : size[0]]  # without what the encoder has padded

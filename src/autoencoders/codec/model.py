@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+# Eight levels, each about 1.3 times as many bits as the one before.
 LAMBDAS = tuple(0.0006 * 1.67**level for level in range(8))
 SLOPE = 0.125  # of the leaky ReLU: fixed-point numbers can be multiplied by 1/8 exactly
 REACH = 2  # how far away, in rows and columns, the entropy model looks at decoded neighbours
@@ -53,9 +54,11 @@ def passes(order) -> list[Pass]:
     result = []
     for number in range(order.max() + 1):
         chosen = order == number
-        halves = chosen[:2, :2]
-        stride = 2 if (np.tile(halves, (2, 2)) == chosen).all() else 4
-        places = [(int(row), int(column)) for row, column in np.argwhere(chosen[:stride, :stride])]
+        # Some passes repeat after two places already, and then fewer slices take them.
+        repeated = np.tile(chosen[:2, :2], (2, 2))
+        stride = 2 if (repeated == chosen).all() else 4
+        rows, columns = chosen[:stride, :stride].nonzero()
+        places = [*zip(rows.tolist(), columns.tolist(), strict=True)]
         taps = []
         for down, right in product(offsets, offsets):
             neighbours = np.roll(order, (-down, -right), axis=(0, 1))
@@ -109,15 +112,19 @@ class Context(nn.Module):
     def __init__(self, before: int, channels: int, width: int):
         super().__init__()
         self.passes = passes(LATER if before else FIRST)
-        self.fixed_point = False
+        self.fixed_point = False  # `set_fixed_point` changes it
         hidden = width + width // 2
         tap = width // 2 + 2  # channels that describe one neighbour
         inputs = [width + len(step.taps) * tap for step in self.passes]
+        # Decoded values come with their magnitudes, which tell about the scale of those to come.
         self.before = nn.ModuleList(
-            [nn.Conv2d(2 * before + 2, width, 1), nn.Conv2d(width, width, 3, padding=1)]
+            [
+                nn.Conv2d(2 * before + 2, width, 1),
+                nn.Conv2d(width, width, 3, padding=1),
+            ]
         )
         self.own = nn.Conv2d(2 * channels, width // 2, 1)
-        # Each pass has three layers of its own.
+        # Each pass has three layers of its own, which see one place and its neighbours.
         self.near = nn.ModuleList(nn.Conv2d(count, hidden, 1) for count in inputs)
         self.middle = nn.ModuleList(nn.Conv2d(hidden, hidden, 1) for _ in inputs)
         self.last = nn.ModuleList(nn.Conv2d(hidden, 2 * channels, 1) for _ in inputs)
@@ -148,11 +155,13 @@ class Context(nn.Module):
                     continue  # the grid is too small to have such a place
                 at = (..., slice(row, None, stride), slice(column, None, stride))
                 inputs = [before[at]]
+                # `around` has a border of REACH, so that each place has all its neighbours.
                 for down, right in taps:
                     rows = slice(REACH + row + down, REACH + height + down, stride)
                     columns = slice(REACH + column + right, REACH + width + right, stride)
                     inputs.append(around[..., rows, columns])
                 mean, scale = self.predict(number, torch.cat(inputs, 1))
+                # The gain makes quantisation steps of width 1; log2 of the scale is shifted.
                 mean = self.snap(mean * 4 * gain)
                 scale = self.snap(scale + shift)
                 values = visit(latents[at] * gain, mean, scale)
@@ -164,7 +173,7 @@ class Context(nn.Module):
         magnitudes = [x.abs() for x in known]
         x = torch.cat([*known, *magnitudes, frame], 1)
         for layer in self.before:
-            x = self.snap(leaky(layer(x)))
+            x = self.apply_layer(layer, x)
         return x
 
     def surroundings(self, decoded: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
@@ -172,21 +181,29 @@ class Context(nn.Module):
 
         Beyond the border all is 0, also the ones of `frame`, by which the layers know it.
         """
-        x = self.snap(leaky(self.own(torch.cat([decoded, decoded.abs()], 1))))
-        return nn.functional.pad(torch.cat([x, frame], 1), (REACH,) * 4)
+        x = torch.cat([decoded, decoded.abs()], 1)
+        x = self.apply_layer(self.own, x)
+        x = torch.cat([x, frame], 1)
+        return nn.functional.pad(x, (REACH, REACH, REACH, REACH))
 
     def predict(self, number: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A quarter of the mean, and log2 of the scale, for places of a pass; both at gain 1."""
-        x = self.snap(leaky(self.near[number](x)))
-        x = self.snap(leaky(self.middle[number](x)))
+        x = self.apply_layer(self.near[number], x)
+        x = self.apply_layer(self.middle[number], x)
         mean, scale = self.last[number](x).chunk(2, 1)
         return mean, scale
+
+    def apply_layer(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        """A layer and its non-linearity; in fixed point rounded again."""
+        return self.snap(leaky(layer(x)))
 
     def snap(self, x: torch.Tensor) -> torch.Tensor:
         """In fixed point: round to multiples of 1/256, within +-2048. Else: nothing."""
         if not self.fixed_point:
             return x
-        return x.mul(256).add_(0.5).floor_().clamp_(-(2**19), 2**19).div_(256)
+        # Halves go up; another rule would make other files.
+        steps = x.mul(256).add_(0.5).floor_()
+        return steps.clamp_(-(2**19), 2**19).div_(256)
 
     def set_fixed_point(self, fixed: bool) -> None:
         """Compute in fixed point, or in float32 again.
@@ -258,7 +275,7 @@ class LearnedCodec(nn.Module):
         self.context = nn.ModuleList(
             Context(sum(groups[:i]), group, context) for i, group in enumerate(groups)
         )
-        # Half the quantisation step makes a quarter of the squared error.
+        # Four times the lambda for half the quantisation step, a quarter of the squared error.
         gain = 0.5 * torch.tensor(lambdas).div(0.004).log2()
         self.log_gain = nn.Parameter(gain[:, None].repeat(1, channels))
         # The state of a model in fixed point: `to_fixed_point` sets all three.
@@ -291,15 +308,16 @@ class LearnedCodec(nn.Module):
         blocks = nn.functional.unfold(self.centre(pictures), 8, stride=8)  # (N, 192, places)
         blocks = blocks.mT.flatten(0, 1)  #                                  (N * places, 192)
         mean = blocks.mean(0)
-        covariance = (blocks - mean).mT @ (blocks - mean)
-        components = torch.linalg.eigh(covariance).eigenvectors  # the weakest one first
+        blocks = blocks - mean
+        components = torch.linalg.eigh(blocks.mT @ blocks).eigenvectors  # the weakest one first
         components = components.flip(1)[:, :channels]
         self.analysis_pca.weight.copy_((components.mT / unit).view(-1, 3, 8, 8))
         self.analysis_pca.bias.copy_(-(mean @ components) / unit)
         self.synthesis_pca.weight.copy_((components.mT * unit).view(-1, 3, 8, 8))
         self.synthesis_pca.bias.copy_(mean.view(3, 64).mean(1))
         # The entropy model starts with a mean of 0 and one scale for each channel.
-        scales = ((blocks - mean) @ components / unit).abs().mean(0).add(0.1).log2()
+        latents = blocks @ components / unit
+        scales = latents.abs().mean(0).add(0.1).log2()
         for part, scale in zip(self.context, scales.split(self.groups), strict=True):
             for layer in part.last:
                 layer.bias[len(scale) :] = scale
@@ -322,21 +340,26 @@ class LearnedCodec(nn.Module):
         """Decoded latents and their levels `(N,)` -> pictures, not clipped."""
         with torch.autocast(latents.device.type, enabled=False):
             base = self.synthesis_pca(latents)
-        details = self.synthesis_net(torch.cat([latents / 4, self.level_map(latents, level)], 1))
+        levels = self.level_map(latents, level)
+        details = self.synthesis_net(torch.cat([latents / 4, levels], 1))
         pixels = nn.functional.pixel_unshuffle(base, 2).to(details.dtype)
-        base = base + self.post(torch.cat([details, pixels], 1)).float()
-        return (base + 2) * (64 / 255)
+        # What the PCA draws is corrected at half resolution, 2x2 pixels being one place there.
+        correction = self.post(torch.cat([details, pixels], 1))
+        return (base + correction.float() + 2) * (64 / 255)
 
     def level_map(self, latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """The level as a channel `(N, 1, h, w)` around 0: it tells how coarse the latents are."""
         centred = (level.to(latents) - (self.levels - 1) / 2) / 4
-        return centred[:, None, None, None].expand(-1, 1, *latents.shape[2:])
+        height, width = latents.shape[2:]
+        return centred[:, None, None, None].expand(-1, 1, height, width)
 
     def gains(self) -> torch.Tensor:
         """Gain, its inverse and its log2 for each level and channel, `(3, levels, channels)`."""
         if self.fixed_point:
             return self.fixed_gains
-        return torch.stack([self.log_gain.exp2(), (-self.log_gain).exp2(), self.log_gain])
+        gain = self.log_gain.exp2()
+        inverse = (-self.log_gain).exp2()
+        return torch.stack([gain, inverse, self.log_gain])
 
     def walk(self, latents: torch.Tensor, level: torch.Tensor, visit: Callable) -> torch.Tensor:
         """Go through the latents in the order of decoding; return what a decoder has at the end.
@@ -348,6 +371,7 @@ class LearnedCodec(nn.Module):
         """
         gains = self.gains()[:, level, :, None, None]  # (3, N, channels, 1, 1)
         levels = self.level_map(latents, level)
+        # Padding puts 0 in the place of the ones: so layers can tell the border from a value.
         frame = torch.cat([torch.ones_like(levels), levels], 1)
         groups = zip(
             self.context,
@@ -461,4 +485,5 @@ def laplace_bits(residual: torch.Tensor, log2_scale: torch.Tensor) -> torch.Tens
     # The bin holds 0, or it lies on one side of it: there a difference of two tails is exact.
     inside = 1 - 0.5 * (torch.exp(-far) + torch.exp(-near.abs()))
     outside = 0.5 * (torch.exp(-near.clamp(min=0)) - torch.exp(-far))
-    return -torch.where(near < 0, inside, outside).clamp(min=1e-9).log2()
+    probability = torch.where(near < 0, inside, outside)
+    return -probability.clamp(min=1e-9).log2()

@@ -20,7 +20,7 @@ Categorical = constriction.stream.model.Categorical
 
 
 class Table(NamedTuple):
-    """Symbols run from -limit to limit; `model` is the coder's, of a Laplace distribution's bins."""
+    """The bins of a Laplace distribution for symbols from -limit to limit, as the coder's model."""
 
     limit: int
     model: Categorical
@@ -39,15 +39,17 @@ def tables() -> list[Table]:
 
 def _table(i: int) -> Table:
     scale = (Decimal(i + FINEST) / 4 * Decimal(2).ln()).exp()
-    # Where 18 * scale is whole it may have been rounded either way.
+    # Beyond 18 scales lies a share of e^-18. Where 18 * scale is whole, it may have been rounded
+    # either way, which must not change the table.
     limit = max(64, int(18 * scale + Decimal("1e-9")) + 3)
     ratio = (-1 / scale).exp()
-    half = (-1 / (2 * scale)).exp()
+    half = (-1 / (2 * scale)).exp()  # P(0) is 1 - half: the bin from -1/2 to 1/2
     # P(1), P(2), ...: each is the one before times exp(-1 / scale).
     side = [(1 / half - half) / 2 * ratio]
     while len(side) < limit:
         side.append(side[-1] * ratio)
     probabilities = [*reversed(side), 1 - half, *side]
+    # Whole numbers from 1 up: the coder must be able to write every symbol.
     masses = [max(1, int(p * 2**30)) for p in probabilities]
     model = Categorical(np.array(masses, np.float64) / 2**30, perfect=False)
     return Table(limit, model)
@@ -81,10 +83,12 @@ class Writer:
 
     def finish(self) -> bytes:
         """The fewest bytes that point into the coder's last interval; zeros may follow them."""
+        # The last interval is [low, low + width) in 64 bits, after `words` words of 32 bits.
         words, (low, width) = self.coder.pos()
         head = int.from_bytes(self.coder.get_compressed()[:words].astype(">u4").tobytes(), "big")
         if low + 2**32 > 2**64:
             head -= 1  # get_compressed has carried into these words, where we may not have to
+        # With ever more bytes, until a multiple of the last one's unit lies in the interval.
         for count in range(9):
             unit = 1 << (64 - 8 * count)
             tail = -(-low // unit) * unit  # rounded up
@@ -98,7 +102,7 @@ class Reader:
     """Turns bytes of a `Writer` into the same symbols."""
 
     def __init__(self, body: bytes):
-        padded = body + bytes(16 - len(body) % 4)
+        padded = body + bytes(16 - len(body) % 4)  # the zeros that `finish` has left out
         words = np.frombuffer(padded, ">u4").astype(np.uint32)
         self.coder = constriction.stream.queue.RangeDecoder(words)
 
@@ -134,6 +138,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(table: np.ndarray) -> _Plan:
+    # One call of the coder for each table is much faster than one for each symbol.
     counts = np.bincount(table)
     ends = counts.cumsum()
     runs = []

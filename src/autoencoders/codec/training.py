@@ -1,4 +1,4 @@
-"""How the codec is trained: its losses, `training.fit` around them, and the recipes of what we ship.
+"""How the codec is trained: its losses, `training.fit` around them, and recipes of what we ship.
 
 All losses are sums of a rate and a distortion, or a distortion alone: bits per pixel, and squared
 error in grey levels (0 to 255), weighted by the Lagrange multiplier lambda in bits per pixel and
@@ -34,7 +34,7 @@ def rate_distortion(model: LearnedCodec, batch: torch.Tensor) -> dict[str, torch
         level = torch.randint(len(lambdas), (len(batch),))
     weight = lambdas[level].to(batch.device)
     pictures, bits = model(batch, level.to(batch.device))
-    rate = bits / batch[0, 0].numel()
+    rate = bits / batch[0, 0].numel()  # (N,), as are weight and distortion
     distortion = 255**2 * (pictures - batch).square().flatten(1).mean(1)
     loss = ((rate + weight * distortion) * (0.003 / weight).sqrt()).mean()
     return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}
@@ -90,6 +90,7 @@ class Latents(nn.Module):
         self.shape = latents.shape
         self.psnr = psnr
         self.steps = steps
+        # A batch holds some pictures only; an embedding has sparse gradients, for these alone.
         self.values = nn.Embedding.from_pretrained(
             latents.flatten(1).clone(), freeze=False, sparse=True
         )
@@ -109,6 +110,7 @@ class Latents(nn.Module):
             rounded = residual.round()
             return rounded, rounded
         temperature = 0.5 * math.exp(-2 * self.progress.item())
+        # Two candidates for each value, the integers below and above; the nearer, the likelier.
         below = residual.detach().floor()
         up = (residual - below).clamp(1e-4, 1 - 1e-4)
         logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
@@ -122,6 +124,7 @@ class Latents(nn.Module):
         The quantisation steps stay between 1.4 times and 0.84 times what they were. Steps half as
         wide are worth about 3 dB, so this settles within a tenth of the training.
         """
+        # A step changes it by at most 0.15 for each decibel, however short the training.
         rate = min(0.15, 3.3 / self.steps)
         finer = self.finer.item() - rate * self.finer.grad.item()
         finer = min(max(-0.5, finer), 0.25)
@@ -129,6 +132,7 @@ class Latents(nn.Module):
         # What float32 has made of it.
         self.finer.copy_((self.codec.log_gain - self.start).mean())
         self.finer.grad = None
+        # From the number of steps, so that no rounding adds up.
         step = round(self.progress.item() * self.steps) + 1
         self.progress.fill_(step / self.steps)
 
@@ -148,7 +152,8 @@ def coding(model: Latents, batch) -> dict[str, torch.Tensor]:
     clipped = drawn.detach().clamp(0, 1)  # as it is decoded
     psnr = -10 * (clipped - pictures).square().flatten(1).mean(1).log10().mean()
     weight = model.codec.arguments["lambdas"][0] * 4 ** model.finer.item()
-    steering = (model.finer - model.finer.detach()) * (psnr.double() - model.psnr)  # is 0
+    # A term that is 0, but for its gradient.
+    steering = (model.finer - model.finer.detach()) * (psnr.double() - model.psnr)
     return {
         "loss": rate + weight * distortion + steering.float(),
         "bits_per_pixel": rate,
@@ -243,13 +248,14 @@ def fit_student(
     first.
     """
     student.synthesis_pca.load_state_dict(teacher.synthesis_pca.state_dict())
+    # The last layer at 0: what comes out at first is the PCA alone.
     nn.init.zeros_(student.post[-2].weight)
     nn.init.zeros_(student.post[-2].bias)
-    level = torch.full((len(pictures),), quality - 1)
+    level = torch.full((len(pictures),), files.level_of(teacher, quality))
     latents = []
     targets = []
     with torch.no_grad():
-        for part in pictures.split(16):
+        for part in pictures.split(16):  # to bound the memory
             levels = level[: len(part)]
             latents.append(teacher.decoded(part, levels))
             targets.append(teacher.synthesis(latents[-1], levels) if taught else part)
@@ -266,7 +272,7 @@ STUDENT_QUALITY = 5
 # The model of an archive is in its file, so it is small.
 ARCHIVE = {"groups": (3, 9, 20), "width": 8, "post": 16, "blocks": 1, "context": 8}
 ARCHIVE_EPOCHS = 400  # for the decoder; the latents take three quarters as many
-ARCHIVE_PRECISION = 5.0
+ARCHIVE_PRECISION = 5.0  # see `pack`: coarse, since every byte of the decoder counts
 ARCHIVE_PSNR = 28.0
 
 
@@ -368,8 +374,10 @@ def train_archive(
     of_decoder, of_latents = checkpoints
     if of_latents is not None and not Path(of_decoder).exists():
         Path(of_latents).unlink(missing_ok=True)  # of a decoder that is gone
+    # First the decoder, with its encoder, which will not be in the file ...
     options = {"seed": seed, "epochs": epochs, "batch_size": 4, "lr": 3e-3}
     fit_codec(model, batch, checkpoint=of_decoder, **options)
+    # ... then the latents, for this decoder with its weights rounded, as the file will have them.
     receiver = weights.unpack(weights.pack(model, ARCHIVE_PRECISION, decoder_only=True))
     # Twenty pictures of 256 x 256 at a time take some hundred megabytes.
     size = max(1, min(20, 20 * 256**2 // batch[0, 0].numel()))

@@ -19,14 +19,16 @@ from autoencoders.codec.container import CorruptFileError
 from autoencoders.codec.model import LearnedCodec, laplace_bits
 from autoencoders.codec.range_coder import FINEST, Reader, Writer, tables
 
+# Trained by `python -m autoencoders train codec`; README has the whole command.
 WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
-MAX_WEIGHTS = 2**22
+MAX_WEIGHTS = 2**22  # of a model that a file may ask for
 MAX_EXPONENT = 12  # the finest step of a weight is 2^-12
 SMALL_EXPONENT = 10  # that of biases, gains and all others that are few
 
 
 def packed_tensors(model: LearnedCodec, decoder_only: bool) -> dict[str, torch.Tensor]:
     """What `pack` writes, by name and in its order: gains as they are used, not their logarithm."""
+    # A decoder must not compute powers itself: they may be rounded otherwise on another machine.
     left_out = ("log_gain", "analysis") if decoder_only else ("log_gain",)
     tensors = {}
     for name, tensor in model.state_dict().items():
@@ -47,12 +49,14 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
     picks = []
     for name, tensor in packed_tensors(model, decoder_only).items():
         values = tensor.detach().cpu().double().flatten().numpy()
+        # Convolutions hold nearly all weights; what else there is costs little and stays fine.
         exponent = _exponent(name, values, precision if tensor.dim() == 4 else None)
         steps = np.rint(values * 2.0**exponent).astype(np.int64)
         pick = _cheapest(steps)
         writer.code(np.full(steps.size, pick), steps)
         exponents.append(exponent)
         picks.append(pick)
+    # What it takes to build the model, and to read its tensors in the order of `packed_tensors`.
     head = {
         "model": model.arguments,
         "decoder_only": decoder_only,
@@ -65,7 +69,8 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
 
 def _exponent(name: str, values: np.ndarray, precision: float | None) -> int:
     """How fine the steps of a tensor are, 2^-exponent; without `precision`, as fine as is usual."""
-    most = np.log2(tables()[-1].limit / (np.abs(values).max() + 1e-9))  # the widest table holds it
+    # The finest steps of which the widest table can still count enough.
+    most = np.log2(tables()[-1].limit / (np.abs(values).max() + 1e-9))
     if not most >= 0:
         raise ValueError(
             f"weights {name!r} reach from {values.min():.3g} to {values.max():.3g}: expected none "
@@ -110,6 +115,7 @@ def unpack(file: bytes) -> LearnedCodec:
         _fill(tensors, head["exponents"], head["tables"], Reader(stream))
     except CorruptFileError:
         raise
+    # A forged head can make any of these, in JSON, in the constructor or in torch.
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise CorruptFileError(
             f"weights that no program wrote ({type(error).__name__}: {error}): get the file again"
@@ -125,6 +131,7 @@ def _blank(arguments: dict) -> LearnedCodec:
         model = LearnedCodec(**arguments)
     if sum(tensor.numel() for tensor in model.state_dict().values()) > MAX_WEIGHTS:
         raise ValueError(f"more than {MAX_WEIGHTS:,} weights")
+    # The memory holds anything so far, also where the file has nothing to put: the encoder.
     for parameter in model.to_empty(device="cpu").parameters():
         torch.nn.init.zeros_(parameter)
     return model
