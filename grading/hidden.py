@@ -15,7 +15,7 @@ import torch
 from skimage.filters import median
 from torch.nn import functional as F
 
-from autoencoders import codec, data, metrics, models, noise, svd
+from autoencoders import codec, data, metrics, noise, svd
 
 Ask = Callable[..., object]
 SEED = int(os.environ.get("GRADING_SEED", "1936"))
@@ -295,11 +295,11 @@ def beat_denoiser(ask: Ask) -> None:
 
 
 @cache
-def decoder_to_fit() -> tuple[bytes, models.LearnedCodec]:
+def decoder_to_fit() -> tuple[bytes, codec.LearnedCodec]:
     """The weights of a small codec, as a file and as they are in it."""
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        model = models.LearnedCodec(
+        model = codec.LearnedCodec(
             groups=(12,), width=8, post=8, blocks=0, context=2
         ).start_from_pca(data.to_float(views(64, 8, 4)))
         for parameter in model.parameters():
@@ -313,9 +313,9 @@ def fitted(precision: int) -> bytes:
     return codec.pack(decoder_to_fit()[1], precision, decoder_only=True)
 
 
-def coarseness(file: bytes, model: models.LearnedCodec) -> float:
+def coarseness(file: bytes, model: codec.LearnedCodec) -> float:
     """How far a packed decoder's weights are from the model's: squared differences in units of each tensor's spread, in all."""
-    theirs, ours = (codec._tensors(m, True) for m in (codec.unpack(file), model))
+    theirs, ours = (codec.packed_tensors(m, True) for m in (codec.unpack(file), model))
     return sum(
         float(
             (theirs[name] - ours[name]).double().square().mean()

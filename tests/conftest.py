@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoencoders import codec, data, models
+from autoencoders import codec, data
 
 UNDER_CI = bool(os.environ.get("CI"))
 os.environ["CI"] = "true"  # no progress bars
@@ -48,12 +48,12 @@ def own_results(tmp_path, monkeypatch):
         monkeypatch.setenv("COURSE_OUT", str(tmp_path / "results"))
 
 
-def small_codec(**arguments) -> models.LearnedCodec:
+def small_codec(**arguments) -> codec.LearnedCodec:
     """A little codec in floating point in which every layer matters: untrained, from PCA, shaken."""
     arguments = {"groups": (3, 5, 8), "width": 8, "post": 8, "blocks": 1, "context": 8} | arguments
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.LearnedCodec(**arguments).start_from_pca(
+        model = codec.LearnedCodec(**arguments).start_from_pca(
             data.to_float(np.stack([car(i) for i in range(8)]))
         )
         for name, parameter in model.named_parameters():
@@ -64,7 +64,7 @@ def small_codec(**arguments) -> models.LearnedCodec:
 
 
 @pytest.fixture(scope="session")
-def coder() -> models.LearnedCodec:
+def coder() -> codec.LearnedCodec:
     """`small_codec` in fixed point, as the shipped one is."""
     return codec.unpack(codec.pack(small_codec()))
 
@@ -72,17 +72,17 @@ def coder() -> models.LearnedCodec:
 @contextmanager
 def walks():
     """A list to which each `LearnedCodec.walk` of a tile adds what a decoder knows at its end."""
-    original, seen = models.LearnedCodec.walk, []
+    original, seen = codec.LearnedCodec.walk, []
 
     def walk(*arguments):
         seen.append(original(*arguments))
         return seen[-1]
 
-    models.LearnedCodec.walk = walk
+    codec.LearnedCodec.walk = walk
     try:
         yield seen
     finally:
-        models.LearnedCodec.walk = original
+        codec.LearnedCodec.walk = original
 
 
 def idx_files(train: int = 30, unseen: int = 20) -> dict[str, bytes]:

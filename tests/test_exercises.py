@@ -362,11 +362,11 @@ WRONG = {
         ("fit_decoder = lambda m, n: bytes(n)", "refuses"),
         ("fit_decoder = lambda m, n: codec.pack(m, 64, decoder_only=True)[:n]", "refuses"),
         (
-            "fit_decoder = lambda m, n: codec.pack(codec.unpack(codec.pack(models.LearnedCodec((12,), 8, 8, 0, 2))), 1)",
+            "fit_decoder = lambda m, n: codec.pack(codec.unpack(codec.pack(codec.LearnedCodec((12,), 8, 8, 0, 2))), 1)",
             "the file has|coarsely",
         ),
         (
-            "fit_decoder = lambda m, n: codec.pack(models.LearnedCodec((1,), 1, 1, 0, 2), 1, decoder_only=True)",
+            "fit_decoder = lambda m, n: codec.pack(codec.LearnedCodec((1,), 1, 1, 0, 2), 1, decoder_only=True)",
             "identity|expected that of the model",
         ),
         ("fit_decoder = lambda m, n: 'a file'", "expected bytes"),

@@ -65,9 +65,7 @@ def test_shapes_that_do_not_fit(a, b):
 
 
 def test_rates_by_hand():
-    assert metrics.bits_per_pixel(2048, 128, 128) == 1
-    assert metrics.compression_ratio(49_152, 128, 128) == 1
-    assert metrics.compression_ratio(4096, 128, 128) == 12
+    assert metrics.bits_per_pixel(2048, 128 * 128) == 1
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 2.0])

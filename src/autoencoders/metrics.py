@@ -95,14 +95,9 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
 
 
-def bits_per_pixel(size: int, height: int, width: int) -> float:
-    """Bits that a file of `size` bytes spends on each of its `height * width` pixels."""
-    return 8 * size / (height * width)
-
-
-def compression_ratio(size: int, height: int, width: int) -> float:
-    """How many times smaller than its raw `3 * height * width` bytes a picture's file of `size` bytes is."""
-    return 3 * height * width / size
+def bits_per_pixel(size: int, pixels: int) -> float:
+    """Bits that a file of `size` bytes spends on each of its `pixels` pixels, in all pictures."""
+    return 8 * size / pixels
 
 
 def bd_rate(

@@ -31,8 +31,7 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from autoencoders import checkpoint, losses
-from autoencoders.models import Latents, LearnedCodec
+from autoencoders import checkpoint
 
 # A tensor (N, ...), or a tuple of such with equal N: (input, target).
 Data = torch.Tensor | tuple[torch.Tensor, ...]
@@ -120,94 +119,6 @@ def fit(
                 bar.set_postfix_str(run.summary())
             saver.save_if_due()
     return run.finish(home)
-
-
-def fit_codec(
-    model: LearnedCodec,
-    pictures: torch.Tensor,
-    *,
-    lr: float = 1e-3,
-    batch_size: int = 16,
-    **options,
-) -> dict:
-    """`fit` for a `LearnedCodec`: the PCA at its start is near a good place already and learns at a twentieth of the rate.
-
-    `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `prepare_batch` cropping them so.
-    """
-    slow = [*model.analysis_pca.parameters(), *model.synthesis_pca.parameters()]
-    fast = [p for p in model.parameters() if all(p is not q for q in slow)]
-    optimizer = torch.optim.Adam([{"params": slow, "lr": lr / 20}, {"params": fast, "lr": lr}])
-    return fit(
-        model,
-        losses.rate_distortion,
-        pictures,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        clip=2.0,
-        **options,
-    )
-
-
-def fit_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tensor, psnr: float, *, epochs: int, lr: float = 0.04,
-    batch_size: int = 20, **options,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """`fit` for latents `(N, channels, h, w)` of pictures `(N, 3, 8h, 8w)` themselves: fewer bits at a mean PSNR, in dB.
-
-    `codec` has one level, and the weights that the decoder will have, which stay: a model of `unpack`. Returns the latents, and
-    the `log_gain` that the codec is to have for them: the quantisation steps alone are changed, all by one factor. Raises ValueError.
-    """
-    sizes = tuple(latents.shape[:2]), *(8 * side for side in latents.shape[2:])
-    if (
-        not codec.fixed_point
-        or len(codec.log_gain) != 1
-        or sizes != ((len(pictures), sum(codec.groups)), *pictures.shape[2:])
-    ):
-        about = f"{'fixed' if codec.fixed_point else 'floating'} point, {len(codec.log_gain)} levels, {sum(codec.groups)} channels"
-        raise ValueError(
-            f"a codec of {about}, latents {tuple(latents.shape)}, pictures {tuple(pictures.shape)}: expected one in fixed point, of one "
-            "level, latents (N, its channels, h, w) and pictures (N, 3, 8h, 8w); use unpack(pack(model)) and its analysis"
-        )
-    if not 0 < psnr < 100:
-        raise ValueError(f"psnr={psnr}: expected decibels, such as 28")
-    model = Latents(codec.floating(), latents, psnr, epochs * math.ceil(len(pictures) / batch_size))
-    optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
-    options |= {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "optimizer": optimizer,
-        "schedule": cosine,
-        "clip": None,
-    }
-    fit(model, losses.coding, (torch.arange(len(pictures)), pictures), **options)
-    return model.values.weight.detach().view(model.shape), model.codec.log_gain
-
-
-def fit_student(
-    student: LearnedCodec,
-    teacher: LearnedCodec,
-    pictures: torch.Tensor,
-    quality: int,
-    taught: bool = True,
-    **options,
-) -> dict:
-    """`fit` for the synthesis of a small codec that draws a large one's latents, at one quality: distillation (Hinton et al. 2015).
-
-    What it is to draw is what the teacher draws, or, unless `taught`, the pictures themselves, `(N, 3, H, W)` with H and W
-    multiples of 8. It starts from the teacher's PCA, and the rest of it adds nothing at first.
-    """
-    student.synthesis_pca.load_state_dict(teacher.synthesis_pca.state_dict())
-    torch.nn.init.zeros_(student.post[-2].weight)
-    torch.nn.init.zeros_(student.post[-2].bias)
-    level = torch.full((len(pictures),), quality - 1)
-    with torch.no_grad():
-        latents = torch.cat(
-            [teacher.decoded(part, level[: len(part)]) for part in pictures.split(16)]
-        )
-        if taught:
-            pictures = torch.cat(
-                [teacher.synthesis(part, level[: len(part)]) for part in latents.split(16)]
-            )
-    return fit(student, losses.drawing, (latents, level, pictures), weight_decay=0.0, **options)
 
 
 @torch.no_grad()

@@ -1,0 +1,349 @@
+"""The codec's commands: encode, decode, info and train. `autoencoders.__main__` adds them."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from autoencoders import course, data, metrics
+from autoencoders.codec import container, files, training, weights
+from autoencoders.course import CorruptFileError
+
+# ---- encode ----
+
+
+def add_encode(commands) -> None:
+    """Add `encode` to the parsers of a command line."""
+    command = commands.add_parser("encode", help="pictures into one small file")
+    command.add_argument(
+        "pictures",
+        nargs="+",
+        type=Path,
+        metavar="PICTURE",
+        help="JPEG, PNG, WebP, ..., up to 4096x4096 pixels",
+    )
+    command.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="what to write, such as cars.aez",
+    )
+    command.add_argument(
+        "--quality",
+        type=int,
+        metavar="1..8",
+        help=f"from 1, the smallest files, to 8 (default: {files.QUALITY})",
+    )
+    command.add_argument(
+        "--size",
+        type=int,
+        metavar="N",
+        help="cut the central square and bring it to N x N pixels first",
+    )
+    command.add_argument(
+        "--with-decoder",
+        action="store_true",
+        help="train a decoder for these pictures and put it into the file",
+    )
+    command.add_argument(
+        "--psnr",
+        type=float,
+        metavar="DB",
+        help=f"the mean PSNR to aim at, 20 to 31 dB (default: {training.ARCHIVE_PSNR:g})",
+    )
+    command.add_argument(
+        "--epochs",
+        type=int,
+        default=training.ARCHIVE_EPOCHS,
+        help="how long to train it (default: %(default)s)",
+    )
+    command.add_argument("--force", action="store_true", help="overwrite FILE")
+    command.set_defaults(run=run_encode)
+
+
+def run_encode(arguments: Namespace) -> None:
+    """Encode pictures into one file. Raises ValueError."""
+    out = arguments.out
+    # Everything that can be wrong is checked before the work.
+    _check_target(out, arguments.force)
+    _check_options(arguments)
+    _targets([path.name for path in arguments.pictures])
+    pictures = {}
+    for path in _progress(arguments.pictures, "read"):
+        pictures[path.name] = _read(path, arguments.size)
+    # An option that was not given is None, so that one that does not fit can be refused.
+    quality = files.QUALITY if arguments.quality is None else arguments.quality
+    psnr = training.ARCHIVE_PSNR if arguments.psnr is None else arguments.psnr
+    if arguments.with_decoder:
+        file = training.train_archive(
+            pictures, psnr, arguments.epochs, _checkpoints(out), _encoding
+        )
+    elif len(pictures) == 1:
+        file = files.encode(*pictures.values(), quality=quality)
+    else:
+        file = files.encode_all(pictures, quality, progress=_encoding)
+    with course.replacing(out) as part:
+        part.write_bytes(file)
+    # The file is there now, so its trainings have nothing to go on from.
+    for checkpoint in _checkpoints(out):
+        checkpoint.unlink(missing_ok=True)
+    pixels = sum(picture[..., 0].size for picture in pictures.values())
+    rate = metrics.bits_per_pixel(len(file), pixels)
+    about = f"{out}: {len(file):,} bytes, {rate:.3f} bits per pixel"
+    if arguments.with_decoder:
+        reached = _mean_psnr(file, pictures)
+        about += f", {reached:.2f} dB"
+        if abs(reached - psnr) > 0.3:
+            print(
+                f"note: {psnr:g} dB were asked for; what came is not near. Try another --psnr, or "
+                "more --epochs",
+                file=sys.stderr,
+            )
+    print(about)
+
+
+def _check_options(arguments: Namespace) -> None:
+    if arguments.with_decoder and arguments.quality is not None:
+        raise ValueError(
+            "--quality with --with-decoder: an archive has the one quality that it is trained for; "
+            "give --psnr instead"
+        )
+    if arguments.psnr is None:
+        return
+    if not (arguments.with_decoder and 20 <= arguments.psnr <= 31):
+        raise ValueError(
+            f"--psnr {arguments.psnr:g}: expected 20 to 31 dB, and --with-decoder; other files "
+            "have a --quality"
+        )
+
+
+def _encoding(pictures: Iterable) -> Iterable:
+    return _progress(pictures, "encode")
+
+
+def _mean_psnr(file: bytes, pictures: dict[str, np.ndarray]) -> float:
+    """The mean PSNR of what a file decodes to, in dB."""
+    reached = []
+    for name, picture in files.decode_all(file):
+        reached.append(metrics.psnr(pictures[name][None], picture[None])[0])
+    return float(np.mean(reached))
+
+
+# ---- decode ----
+
+
+def add_decode(commands) -> None:
+    """Add `decode` to the parsers of a command line."""
+    command = commands.add_parser("decode", help="a file of encode into PNGs")
+    command.add_argument("file", type=Path, metavar="FILE", help="such as cars.aez")
+    command.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where to write the pictures",
+    )
+    command.add_argument("--force", action="store_true", help="overwrite pictures that are there")
+    command.set_defaults(run=run_decode)
+
+
+def run_decode(arguments: Namespace) -> None:
+    """Decode a file into a folder. Raises ValueError, CorruptFileError for a damaged file."""
+    file, about = _open(arguments.file)
+    names = about["names"]
+    if names == [""]:
+        names = [arguments.file.name]  # a file of one picture has no name for it
+    try:
+        targets = [arguments.out / name for name in _targets(names)]
+    except ValueError as error:
+        raise CorruptFileError(f"{arguments.file.name}: {error}") from None
+    _refuse_to_overwrite(targets, arguments.force)
+    # Names in a file are hostile until `_targets` has checked them: nothing is written before.
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    decoded = _progress(files.decode_all(file), "decode", len(targets))
+    for target, (_, picture) in zip(targets, decoded, strict=True):
+        with course.replacing(target) as part:
+            Image.fromarray(picture).save(part, "PNG")
+    print(f"{arguments.out}: {_count(len(targets))}")
+
+
+# ---- info ----
+
+
+def add_info(commands) -> None:
+    """Add `info` to the parsers of a command line."""
+    command = commands.add_parser(
+        "info", help="what is in a file of encode, and what takes how many bytes"
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="such as cars.aez")
+    command.set_defaults(run=run_info)
+
+
+def run_info(arguments: Namespace) -> None:
+    """Print what a file says of itself. Raises CorruptFileError."""
+    file, about = _open(arguments.file)
+    sizes = about["sizes"]
+    version, kind, quality = about["version"], about["kind"], about["quality"]
+    print(f"version {version}, {kind}, quality {quality}, {_count(len(sizes))}")
+    for part, length in about["bytes"].items():
+        print(f"{part:<8}{length:>12,} bytes")
+    rate = metrics.bits_per_pixel(len(file), sum(width * height for width, height in sizes))
+    print(f"{'all':<8}{len(file):>12,} bytes, {rate:.3f} bits per pixel")
+    for name, (width, height) in zip(about["names"], sizes, strict=True):
+        print(f"{width}x{height} {name}".rstrip())
+
+
+# ---- train ----
+
+
+def add_train(commands) -> None:
+    """Add `train` to the parsers of a command line."""
+    command = commands.add_parser(
+        "train", help="train the weights that come with the program or a notebook"
+    )
+    command.add_argument(
+        "what",
+        choices=["codec", "student"],
+        help="the learned codec, or a small network that draws its pictures",
+    )
+    command.add_argument(
+        "--pictures",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="renders beside those of cars_sample/",
+    )
+    command.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="what to write, such as codec.aew"
+    )
+    command.add_argument(
+        "--epochs", type=int, help="passes over the pictures (default: 1200, a student's 60)"
+    )
+    command.add_argument(
+        "--seed", type=int, default=0, help="of all random numbers (default: %(default)s)"
+    )
+    command.add_argument(
+        "--without-teacher", action="store_true", help="let the student learn from the originals"
+    )
+    command.add_argument("--force", action="store_true", help="overwrite FILE")
+    command.set_defaults(run=run_train)
+
+
+def run_train(arguments: Namespace) -> None:
+    """Train weights and write them. Raises ValueError."""
+    is_student = arguments.what == "student"
+    out = arguments.out
+    if arguments.without_teacher and not is_student:
+        raise ValueError("--without-teacher: expected with `train student` alone; leave it out")
+    _check_target(out, arguments.force)
+    options = {"seed": arguments.seed, "checkpoint": _checkpoint(out)}
+    if arguments.epochs is not None:
+        options["epochs"] = arguments.epochs
+    if is_student:
+        options["taught"] = not arguments.without_teacher
+        trained = training.train_student(arguments.pictures, **options)
+        about = f"training loss {trained.history['train_loss'][-1]:.3e}"
+    else:
+        trained = training.train_codec(arguments.pictures, **options)
+        about = f"loss of unseen cars {trained.history['valid_loss'][-1]:.4f}"
+    file = weights.pack(trained.model, decoder_only=is_student)
+    with course.replacing(out) as part:
+        part.write_bytes(file)
+    epochs = trained.history["epoch"][-1]
+    print(f"{out}: {len(file):,} bytes; {trained.pictures} pictures, {epochs} epochs, {about}")
+
+
+# ---- What they share ----
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures} picture{'s' * (pictures > 1)}"
+
+
+def _progress(steps: Iterable, what: str, total: int | None = None) -> Iterable:
+    """A progress bar where somebody looks at it."""
+    hidden = bool(os.environ.get("CI")) or not sys.stderr.isatty()
+    return tqdm(steps, what, total, unit="picture", disable=hidden)
+
+
+def _checkpoint(out: Path, step: str = "") -> Path:
+    return out.with_name(f"{out.name}{step}.checkpoint")
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    """Those of the two trainings behind an archive."""
+    return [_checkpoint(out), _checkpoint(out, ".latents")]
+
+
+def _read(path: Path, size: int | None) -> np.ndarray:
+    """A picture in a file. Raises ValueError that names it."""
+    if size is not None and not 1 <= size <= 4096:
+        raise ValueError(f"--size {size}: expected 1 to 4096 pixels")
+    if not path.is_file():
+        raise ValueError(
+            f"there is no picture {path}: expected a JPEG, PNG, WebP, ... file; check its name"
+        )
+    try:
+        picture = data.read(path, size)
+        container.check_sizes([picture.shape[1::-1]])
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        about = f"{type(error).__name__}: {error}".replace(str(path), path.name)
+        raise ValueError(
+            f"{path} cannot be read ({about}): expected a whole JPEG, PNG, WebP, ... file; mend or "
+            "convert it"
+        ) from None
+    return picture
+
+
+def _open(path: Path) -> tuple[bytes, dict]:
+    """A file of `encode` and what it says of itself; an error names it."""
+    file = path.read_bytes()
+    try:
+        return file, files.info(file)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{path.name}: {error}") from None
+
+
+def _targets(names: list[str]) -> list[str]:
+    """The names that pictures get when they are decoded. Raises ValueError.
+
+    They must be different ones, also where a file system ignores case.
+    """
+    container.check_names(names)
+    targets = [f"{Path(name).stem}.png" for name in names]
+    folded = [target.casefold() for target in targets]
+    for i, target in enumerate(targets):
+        if folded[i] in folded[i + 1 :]:
+            raise ValueError(
+                f"{names[i]!r} and another picture would both be decoded to {target!r}: rename "
+                "one, or make two files"
+            )
+    return targets
+
+
+def _check_target(path: Path, force: bool) -> None:
+    """Before the work, not after it."""
+    if not path.parent.is_dir():
+        raise ValueError(
+            f"there is no folder {path.parent}: expected one to write {path.name} into; make it "
+            "first"
+        )
+    _refuse_to_overwrite([path], force)
+
+
+def _refuse_to_overwrite(paths: list[Path], force: bool) -> None:
+    there = [path for path in paths if os.path.lexists(path)]
+    if there and not force:
+        more = f" and {len(there) - 1} more" if there[1:] else ""
+        raise ValueError(
+            f"{there[0]}{more} is there already: expected a new name; add --force to overwrite it"
+        )

@@ -1,0 +1,389 @@
+"""Files of pictures: what the entropy model expects, turned into bytes, and back to the same bytes.
+
+A file holds one picture, a collection by name, or an archive, which has the decoder in it too.
+`quality` counts from 1, the smallest files; the network's level is one less.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from autoencoders import data
+from autoencoders.codec import container, weights
+from autoencoders.codec.container import CorruptFileError, check_names, check_sizes
+from autoencoders.codec.model import LearnedCodec
+from autoencoders.codec.range_coder import Reader, Writer, table_of
+
+QUALITY = 5
+BLOCK = 8  # pixels to a latent place, each way
+# A picture is coded tile by tile, so that a large one takes little memory. In latent places:
+TILE = 64  # what is coded at once
+HALO = 8  # what the networks see around it
+ALONE = 32 * 32  # up to here one thread codes a picture
+
+
+def encode(picture: np.ndarray, quality: int = QUALITY, model: LearnedCodec | None = None) -> bytes:
+    """A file of one uint8 picture `(H, W, 3)`, up to 4096 x 4096 pixels.
+
+    `quality` is from 1 (small) to 8. The weights are not in the file: whoever decodes needs the
+    same program (`shipped`), or the same `model`. Raises ValueError.
+    """
+    model = _checked_model(model)
+    level = level_of(model, quality)
+    width, height = size = _size(picture)
+    check_sizes([size])
+    writer = Writer()
+    _write(model, level, size, _from_pixels(model, picture), writer)
+    # Sides count from 0 here, so that up to 128 pixels take one byte.
+    head = container.number(width - 1) + container.number(height - 1)
+    return container.seal(container.PICTURE, level, head + writer.finish(), model.identity)
+
+
+def decode(file: bytes, model: LearnedCodec | None = None) -> np.ndarray:
+    """The uint8 picture `(H, W, 3)` of a file of `encode`.
+
+    Raises CorruptFileError for anything else.
+    """
+    opened = _open(file, model)
+    if len(opened.sizes) != 1:
+        raise CorruptFileError(
+            f"{len(opened.sizes)} pictures in the file: expected one; use decode_all"
+        )
+    _, picture = next(_read_all(opened))
+    return picture
+
+
+def encode_all(
+    pictures: Mapping[str, np.ndarray],
+    quality: int = QUALITY,
+    model: LearnedCodec | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> bytes:
+    """One file of many pictures by name; otherwise like `encode`.
+
+    A name is that of a file, without folders. `progress` goes around the loop over the pictures, as
+    `tqdm` does. Raises ValueError.
+    """
+    head = _list(pictures)
+    model = _checked_model(model)
+    level = level_of(model, quality)
+    # One range coder for all pictures: each further one costs no bytes of its own.
+    writer = Writer()
+    for picture in progress(pictures.values()):
+        _write(model, level, _size(picture), _from_pixels(model, picture), writer)
+    return container.seal(container.COLLECTION, level, head + writer.finish(), model.identity)
+
+
+def encode_archive(
+    pictures: Mapping[str, np.ndarray],
+    model: LearnedCodec,
+    precision: float = 64.0,
+    quality: int = 1,
+    latents: torch.Tensor | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> bytes:
+    """Like `encode_all`, with the decoder in the file, which then needs nothing but this program.
+
+    `model` is one that was trained for these pictures, and `precision` that of `pack`. `latents`
+    `(N, channels, h, w)`, for pictures of one size, are coded instead of those that the model's
+    encoder finds. Raises ValueError.
+    """
+    head = _list(pictures)
+    packed = weights.pack(model, precision, decoder_only=True)
+    # What the receiver will have, with rounded weights, is what predicts here too.
+    receiver = weights.unpack(packed)
+    level = level_of(receiver, quality)
+    if latents is not None:
+        latents = _checked_latents(latents, receiver, pictures)
+    writer = Writer()
+    for i, picture in enumerate(progress(pictures.values())):
+        source = _from_pixels(model, picture)
+        if latents is not None:
+            source = _from_latents(latents[i : i + 1])
+        _write(receiver, level, _size(picture), source, writer)
+    body = container.part(packed) + head + writer.finish()
+    return container.seal(container.ARCHIVE, level, body)
+
+
+def decode_all(file: bytes, model: LearnedCodec | None = None) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and uint8 pictures of any file of this codec, one by one.
+
+    A file of one picture has no name. Raises CorruptFileError.
+    """
+    return _read_all(_open(file, model))
+
+
+def info(file: bytes, model: LearnedCodec | None = None) -> dict:
+    """What a file says of itself: "version", "kind", "quality", "names", "sizes" and "bytes".
+
+    Sizes are (width, height) in pixels; bytes are those of "header", "decoder" and "latents".
+    Raises CorruptFileError.
+    """
+    opened = _open(file, model)
+    header = len(file) - len(opened.decoder) - len(opened.stream)
+    return {
+        "version": container.start(file).version,
+        "kind": container.KINDS[opened.kind],
+        "quality": opened.level + 1,
+        "names": opened.names,
+        "sizes": opened.sizes,
+        "bytes": {
+            "header": header,
+            "decoder": len(opened.decoder),
+            "latents": len(opened.stream),
+        },
+    }
+
+
+# ---- From bytes to what they declare ----
+
+
+class _Opened(NamedTuple):
+    """A file, checked and taken apart; `stream` is what the range coder wrote."""
+
+    kind: int
+    level: int
+    names: list[str]
+    sizes: list[tuple[int, int]]
+    decoder: bytes
+    stream: bytes
+    model: LearnedCodec
+
+
+def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
+    _, kind, level = container.start(file)
+    if kind == container.WEIGHTS:
+        raise CorruptFileError("a file of weights alone: expected pictures")
+    # Which weights it takes is known first: the checksum depends on them.
+    decoder = b""
+    if kind == container.ARCHIVE:
+        decoder, body = container.take_part(container.unseal(file))
+        model = weights.unpack(decoder)
+    else:
+        model = _checked_model(model)
+        body = container.unseal(file, model.identity)
+    try:
+        if kind == container.PICTURE:
+            width, body = container.take_number(body)
+            height, body = container.take_number(body)
+            names, sizes = [""], [[width + 1, height + 1]]
+        else:
+            head, body = container.take_part(body)
+            names, sizes = json.loads(container.inflate(head))
+            check_names(names)
+        # Whoever forged the file has put a right checksum in it.
+        check_sizes(sizes)
+        if len(names) != len(sizes) or level >= model.levels:
+            raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
+    except CorruptFileError:
+        raise
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CorruptFileError(
+            f"a list of pictures that no program wrote ({error}): encode them again"
+        ) from None
+    sizes = [tuple(size) for size in sizes]
+    return _Opened(kind, level, names, sizes, decoder, body, model)
+
+
+def _read_all(opened: _Opened) -> Iterator[tuple[str, np.ndarray]]:
+    reader = Reader(opened.stream)
+    for name, size in zip(opened.names, opened.sizes, strict=True):
+        yield name, _read(opened.model, opened.level, size, reader)
+
+
+# ---- What callers pass ----
+
+
+def _checked_model(model: LearnedCodec | None) -> LearnedCodec:
+    model = model or weights.shipped()
+    if not model.fixed_point:
+        raise ValueError(
+            "a model in floating point: expected one in fixed point, which every machine computes "
+            "alike; use unpack(pack(model))"
+        )
+    return model
+
+
+def level_of(model: LearnedCodec, quality: int) -> int:
+    """The level, from 0, of a quality, from 1. Raises ValueError."""
+    if not (isinstance(quality, int) and 1 <= quality <= model.levels):
+        raise ValueError(
+            f"{quality=}: expected a whole number from 1, the smallest files, to {model.levels}"
+        )
+    return quality - 1
+
+
+def _size(picture: np.ndarray) -> tuple[int, int]:
+    """Width and height of a picture. Raises ValueError."""
+    # Anything may come here, such as a list, a float array or a grey picture.
+    is_array = isinstance(picture, np.ndarray) and picture.size > 0
+    if not (is_array and picture.dtype == np.uint8 and picture.shape[2:] == (3,)):
+        shape = getattr(picture, "shape", None)
+        kind = getattr(picture, "dtype", type(picture).__name__)
+        raise ValueError(
+            f"a picture of shape {shape}, {kind}: expected uint8 (height, width, 3); use "
+            "data.to_bytes for tensors"
+        )
+    height, width = picture.shape[:2]
+    return width, height
+
+
+def _list(pictures: Mapping[str, np.ndarray]) -> bytes:
+    """Names and sizes as a part of a file. Raises ValueError."""
+    names = list(pictures)
+    sizes = [_size(picture) for picture in pictures.values()]
+    check_names(names)
+    check_sizes(sizes)
+    return container.part(container.deflate(json.dumps([names, sizes], ensure_ascii=False)))
+
+
+def _checked_latents(
+    latents: torch.Tensor, model: LearnedCodec, pictures: Mapping[str, np.ndarray]
+) -> torch.Tensor:
+    latents = torch.as_tensor(latents)
+    # One shape for each picture, so that an error can name all that were expected.
+    shapes = []
+    for picture in pictures.values():
+        height, width = _grid(_size(picture))
+        shapes.append((len(pictures), sum(model.groups), height, width))
+    if set(shapes) != {tuple(latents.shape)} or not latents.isfinite().all():
+        expected = " and ".join(str(shape) for shape in dict.fromkeys(shapes))
+        raise ValueError(
+            f"latents of shape {tuple(latents.shape)}: expected {expected}, all finite, as the "
+            "analysis returns them"
+        )
+    return latents
+
+
+# ---- Tiles ----
+
+
+class Span(NamedTuple):
+    """A tile along one side of a latent grid: its own places, and those that the networks see.
+
+    `within` is where its own places lie among those that are seen.
+    """
+
+    own: slice
+    seen: slice
+    within: slice
+
+
+def spans(length: int) -> list[Span]:
+    """The tiles along a side of `length` latent places."""
+    result = []
+    for begin in range(0, length, TILE):  # the last tile may be shorter
+        end = min(begin + TILE, length)
+        first = max(begin - HALO, 0)
+        last = min(end + HALO, length)
+        within = slice(begin - first, end - first)
+        result.append(Span(slice(begin, end), slice(first, last), within))
+    return result
+
+
+def _tiles(height: int, width: int) -> Iterator[tuple[Span, Span]]:
+    """The tiles of a latent grid, as rows and columns."""
+    return product(spans(height), spans(width))
+
+
+def _grid(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the latent grid of a picture of (width, height) pixels."""
+    width, height = size
+    return -(-height // BLOCK), -(-width // BLOCK)
+
+
+def _pixels(places: slice) -> slice:
+    return slice(BLOCK * places.start, BLOCK * places.stop)
+
+
+def _from_pixels(model: LearnedCodec, picture: np.ndarray) -> Callable[[Span, Span], torch.Tensor]:
+    """A function that finds the latents of a tile, from its pixels and those around it."""
+    height, width = _grid(_size(picture))
+    below = BLOCK * height - picture.shape[0]
+    right = BLOCK * width - picture.shape[1]
+    # Repeating the last row and column costs fewer bits than an edge to black would.
+    padded = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
+
+    def latents_of(rows: Span, columns: Span) -> torch.Tensor:
+        pixels = padded[None, _pixels(rows.seen), _pixels(columns.seen)]
+        return model.analysis(data.to_float(pixels))[:, :, rows.within, columns.within]
+
+    return latents_of
+
+
+def _from_latents(latents: torch.Tensor) -> Callable[[Span, Span], torch.Tensor]:
+    """A function that cuts a tile out of latents `(1, channels, h, w)`."""
+
+    def latents_of(rows: Span, columns: Span) -> torch.Tensor:
+        return latents[:, :, rows.own, columns.own]
+
+    return latents_of
+
+
+@contextmanager
+def _exactly(places: int) -> Iterator[None]:
+    """No gradients, no autocast, and one thread for a small picture.
+
+    On a busy machine two threads would wait for each other, layer by layer.
+    """
+    threads = torch.get_num_threads()  # set for the whole process, so it is set back
+    torch.set_num_threads(1 if places <= ALONE else threads)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _write(
+    model: LearnedCodec,
+    level: int,
+    size: tuple[int, int],
+    latents_of: Callable[[Span, Span], torch.Tensor],
+    writer: Writer,
+) -> None:
+    """Write the latents of a picture of (width, height) pixels, tile by tile."""
+    height, width = _grid(size)
+    levels = torch.tensor([level])
+
+    # Encoding is the walk, with a visit that writes what it gets and returns what will be read.
+    def visit(values, mean, scale):
+        residual = (values - mean).round().numpy().astype(np.int64)
+        symbols = writer.code(table_of(scale.numpy()).ravel(), residual.ravel())
+        return mean + torch.from_numpy(symbols).view(mean.shape)
+
+    with _exactly(height * width):
+        for rows, columns in _tiles(height, width):
+            model.walk(latents_of(rows, columns).double(), levels, visit)
+
+
+def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader) -> np.ndarray:
+    """Read a picture of (width, height) pixels: first all latents, then tile by tile its pixels."""
+    height, width = _grid(size)
+    levels = torch.tensor([level])
+    shape = (1, sum(model.groups), height, width)
+    latents = torch.empty(shape, dtype=torch.float32, memory_format=torch.channels_last)
+    picture = np.empty((BLOCK * height, BLOCK * width, 3), np.uint8)
+
+    # Decoding is the same walk: `values` are nothing, and the symbols come from the file.
+    def visit(values, mean, scale):
+        symbols = reader.code(table_of(scale.numpy()).ravel())
+        return mean + torch.from_numpy(symbols).view(mean.shape)
+
+    with _exactly(height * width):
+        for rows, columns in _tiles(height, width):
+            tile = latents[:, :, rows.own, columns.own]
+            nothing = torch.zeros_like(tile, dtype=torch.float64)
+            tile.copy_(model.walk(nothing, levels, visit))
+        # The decoder's networks see beyond a tile, so all latents must be there.
+        for rows, columns in _tiles(height, width):
+            seen = latents[:, :, rows.seen, columns.seen]
+            pixels = data.to_bytes(model.synthesis(seen, levels))[0]
+            inner = pixels[_pixels(rows.within), _pixels(columns.within)]
+            picture[_pixels(rows.own), _pixels(columns.own)] = inner
+    return picture[: size[1], : size[0]]  # without what the encoder has padded
