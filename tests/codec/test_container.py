@@ -180,6 +180,14 @@ def test_absurd_networks_are_refused_before_they_are_built(model, message):
         codec.unpack(weighty(model=model))
 
 
+def test_what_a_part_and_a_list_declare_is_checked_at_once():
+    with pytest.raises(CorruptFileError, match="a part of 1000000000 bytes where 1 are left"):
+        container.take_part(container.number(10**9) + b"\0")
+    bomb = zlib.compress(b" " * (container.MAX_LIST + 1), 9)
+    with pytest.raises(CorruptFileError, match="a header that zlib refuses .too long"):
+        container.inflate(bomb)
+
+
 def test_forged_streams_decode_or_are_refused(coder):
     """Right checksums around random bytes: a picture of the declared size, or CorruptFileError."""
     rng = random.Random(0)

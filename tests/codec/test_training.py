@@ -215,6 +215,17 @@ def test_a_student_draws_what_it_is_shown(taught):
     assert changed == {"synthesis_pca", "synthesis_net", "post"}
 
 
+def test_a_student_learns_at_the_level_of_its_quality(monkeypatch):
+    """`quality` counts from 1, as in files, and the network's level from 0."""
+    given = []
+    monkeypatch.setattr(training, "fit", lambda *arguments, **options: given.append(arguments))
+    codec.fit_student(small_codec(), small_codec(), pictures(), quality=5)
+    _, _, (_, level, _) = given[0]
+    assert level.tolist() == [4, 4, 4, 4]
+    with pytest.raises(ValueError, match="quality=9: expected a whole number from 1"):
+        codec.fit_student(small_codec(), small_codec(), pictures(), quality=9)
+
+
 def test_latents_cost_less_once_they_are_trained():
     """Bits and errors in files; the same seed gives the same, and only the steps change."""
     originals = data.to_bytes(data.cars(64, data.ROOT / "cars_sample", 6)[0])
