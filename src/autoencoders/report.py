@@ -96,9 +96,9 @@ def load() -> dict[str, dict]:
 def save_figure(name: str, figure) -> None:
     """Write a matplotlib figure as `figures/<name>.png`, and as `.svg` unless it shows pictures.
 
-    `figure` may also be an axes of it, or an array of them. The same figure gives the same bytes.
-    The PNG says in points how small its smallest text is, for a test that slides are legible from
-    the last row.
+    `figure` may also be an axes of it, or an array of them. In the style of `plots.use_style` the
+    same figure gives the same bytes. The PNG says in points how small its smallest text is, for a
+    test that slides are legible from the last row.
     """
     if not name.isidentifier():
         raise ValueError(
