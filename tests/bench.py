@@ -54,6 +54,53 @@ def bench_training(pictures: torch.Tensor, epochs: int = 4) -> None:
     print("  (wanted: 2.5 with all training pictures in a batch, where the CPU has bfloat16)")
 
 
+def loop_by_hand(model, pictures: torch.Tensor, epochs: int, batch_size: int) -> list[float]:
+    """All that `fit` does to the weights, and the mean loss of each epoch, written out."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.95), weight_decay=1e-4)
+    dtype = training.pick_precision("auto", torch.device("cpu"))
+    total = epochs * -(-len(pictures) // batch_size)
+    step, means = 0, []
+    torch.manual_seed(0)
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(epoch)
+        sum_of_losses = 0.0
+        for chosen in torch.randperm(len(pictures), generator=generator).split(batch_size):
+            optimizer.param_groups[0]["lr"] = 1e-3 * training.one_cycle(step, total)
+            model.train()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                loss = losses.mse(model, pictures[chosen])["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            sum_of_losses += loss.item() * len(chosen)
+            step += 1
+        means.append(sum_of_losses / len(pictures))
+    return means
+
+
+def bench_overhead(epochs: int = 25, batch_size: int = 16) -> None:
+    """A tiny dense model, so that what is not its arithmetic shows."""
+
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(64, 16), torch.nn.GELU(), torch.nn.Linear(16, 64)]
+        return torch.nn.Sequential(*layers)
+
+    x = torch.rand(256, 64)
+    ways = (
+        lambda: loop_by_hand(model(), x, epochs, batch_size),
+        lambda: training.fit(
+            model(), losses.mse, x, epochs=epochs, batch_size=batch_size, device="cpu"
+        ),
+    )
+    assert ways[0]() == ways[1]()["train_loss"], "fit and the loop by hand differ"
+    by_hand, fit = fastest(*ways, rounds=20)
+    steps = epochs * len(x) // batch_size
+    print(f"a tiny dense model: {1e6 * by_hand / steps:.0f} us a step in a loop by hand")
+    print(f"  fit {1e6 * fit / steps:.0f} us: {100 * (fit / by_hand - 1):.0f} % more (wanted: 20)")
+
+
 def bench_svd(pictures: torch.Tensor) -> None:
     matrices = svd.to_matrix(data.to_bytes(pictures)).astype(np.float64)
     one_by_one, batch = fastest(
@@ -104,5 +151,6 @@ if __name__ == "__main__":
         print(f"random pictures instead: {error}")
         cars = torch.rand(100, 3, 128, 128)
     bench_training(cars[:80])
+    bench_overhead()
     bench_svd(cars)
     bench_codec(cars)

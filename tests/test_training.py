@@ -1,20 +1,16 @@
 import math
-import os
 import random
-import signal
-import subprocess
 import sys
-import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import softplus
 
 from autoencoders import data, losses, models, training
-
-RUN = Path(__file__).with_name("train_and_save.py")
 
 
 def line(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
@@ -229,101 +225,315 @@ def test_precision_follows_the_machine(monkeypatch):
     assert training.pick_precision("float32", torch.device("cpu")) == torch.float32
 
 
+@contextmanager
+def interrupted(monkeypatch, step: int, kind=torch.optim.AdamW):
+    """Within, a KeyboardInterrupt comes in place of an optimiser's step of that number, from 1."""
+    calls = []
+    real = kind.step
+
+    def stepping(*arguments, **options):
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kind, "step", stepping)
+        yield
+
+
+def same(a, b) -> bool:
+    """Whether two nested states are equal, in every bit of every tensor."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def state_of(path: Path) -> dict:
+    """What a checkpoint holds, but the time that it took."""
+    content = torch.load(path, weights_only=True)
+    content["run"]["history"]["seconds"] = 0.0
+    return content
+
+
 def test_the_checkpoint_of_a_finished_run_is_enough(tmp_path):
     model, history = small(checkpoint=tmp_path / "sub" / "run.pt")
-    again, same = small(checkpoint=tmp_path / "sub" / "run.pt")
-    assert weights(model) == weights(again) and history == same
+    again, same_history = small(checkpoint=tmp_path / "sub" / "run.pt")
+    assert weights(model) == weights(again) and history == same_history
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["run.pt"]
-    assert torch.load(tmp_path / "sub" / "run.pt", weights_only=True)["arguments"] == {
-        "size": 32,
-        "latent": 16,
-        "width": 4,
-    }
 
 
 def test_interrupted_anywhere_and_resumed_is_the_same(tmp_path, monkeypatch):
-    """Stopped in the middle of epochs, also between an improvement and the end of patience, all random states wrong afterwards."""
-    undisturbed, history = small(epochs=4, patience=3)
-    steps = []
-
-    def stop_after(count):
-        def loss(model, batch):
-            steps.append(model.training)
-            if sum(steps) > count:
-                raise KeyboardInterrupt
-            return losses.mse(model, batch)
-
-        return loss
-
-    real = training.fit
-    for count in (1, 2, 1, 3, 2):
-        steps.clear()
-        monkeypatch.setattr(
-            training, "fit", lambda m, _, *a, count=count, **k: real(m, stop_after(count), *a, **k)
-        )
-        with pytest.raises(KeyboardInterrupt):
-            small(epochs=4, patience=3, checkpoint=tmp_path / "c.pt", save_seconds=-1)
+    """In the middle of epochs, also between an improvement and the end of patience, and with all
+    random numbers wrong afterwards."""
+    options = {"epochs": 4, "patience": 3, "weights": torch.arange(18.0)}
+    undisturbed, history = small(**options)
+    for step in (1, 2, 3, 2, 4, 3):
+        with interrupted(monkeypatch, step):
+            small(**options, checkpoint=tmp_path / "c.pt", save_seconds=-1)
         random.random(), np.random.rand(), torch.rand(3)
-    monkeypatch.setattr(training, "fit", real)
-    resumed, rest = small(epochs=4, patience=3, checkpoint=tmp_path / "c.pt", save_seconds=-1)
+    resumed, rest = small(**options, checkpoint=tmp_path / "c.pt", save_seconds=-1)
     assert weights(resumed) == weights(undisturbed)
     assert {**rest, "seconds": 0} == {**history, "seconds": 0}
 
 
-def test_killed_and_resumed_is_the_same(tmp_path):
-    """SIGKILL, which no process can see coming, at random moments of a process that does nothing but train."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+class Gan(nn.Module):
+    """A tiny generator and discriminator of points (N, 2), with BatchNorm and dropout in both."""
 
-    def train(checkpoint: Path, result: Path) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, str(RUN), str(checkpoint), str(result)], env=environment
+    def __init__(self):
+        super().__init__()
+        layers = [nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)]
+        self.generator = nn.Sequential(*layers)
+        layers = [nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Dropout(0.3), nn.Linear(4, 1)]
+        self.discriminator = nn.Sequential(*layers)
+
+
+def discriminator_loss(model, points):
+    fake = model.generator(torch.randn(len(points), 3))
+    real = model.discriminator(points)
+    return {"loss": softplus(-real).mean() + softplus(model.discriminator(fake)).mean()}
+
+
+def generator_loss(model, points):
+    judged = model.discriminator(model.generator(torch.randn(len(points), 3)))
+    return {"loss": softplus(-judged).mean(), "fooled": (judged > 0).float().mean()}
+
+
+def gan_of(seed: int = 0) -> tuple[Gan, dict]:
+    training.seed_everything(seed)
+    model = Gan()
+    optimizers = {
+        "d": torch.optim.Adam(model.discriminator.parameters(), 2e-2, betas=(0.5, 0.9)),
+        "g": torch.optim.Adam(model.generator.parameters(), 1e-2, betas=(0.5, 0.9)),
+    }
+    return model, optimizers
+
+
+GAN_LOSSES = {"d": discriminator_loss, "g": generator_loss}
+POINTS = torch.linspace(-1, 1, 20).view(10, 2)
+
+
+def train_gan(**options) -> tuple[Gan, dict]:
+    model, optimizers = gan_of()
+    options = {"epochs": 3, "batch_size": 4, "precision": "float32"} | options
+    return model, training.fit(model, GAN_LOSSES, POINTS, optimizer=optimizers, **options)
+
+
+def test_two_losses_take_turns_as_in_a_loop_by_hand():
+    """Each changes its own network alone, and the second sees what the first has changed."""
+    fitted, history = train_gan(epochs=1, batch_size=10, clip=0.5, schedule=training.constant)
+    model, optimizers = gan_of()
+    training.seed_everything(0)
+    points = POINTS[torch.randperm(10, generator=torch.Generator().manual_seed(0))]
+    optimizers["d"].zero_grad()
+    d = discriminator_loss(model, points)["loss"]
+    d.backward()
+    nn.utils.clip_grad_norm_(model.discriminator.parameters(), 0.5)
+    optimizers["d"].step()
+    optimizers["g"].zero_grad()
+    g = generator_loss(model, points)["loss"]
+    g.backward()
+    nn.utils.clip_grad_norm_(model.generator.parameters(), 0.5)
+    optimizers["g"].step()
+    assert weights(fitted) == weights(model)
+    assert history["train_d_loss"] == [d.item()] and history["train_g_loss"] == [g.item()]
+    assert history["d_lr"] == [2e-2] and history["g_lr"] == [1e-2]
+
+
+def test_a_loss_leaves_the_other_ones_parameters_alone():
+    before, _ = gan_of()
+    model, optimizers = gan_of()
+    optimizers["g"] = torch.optim.SGD(model.generator.parameters(), 0.0)
+    training.fit(model, GAN_LOSSES, POINTS, epochs=2, optimizer=optimizers)
+    pairs = {
+        part: zip(
+            getattr(before, part).parameters(), getattr(model, part).parameters(), strict=True
+        )
+        for part in ("generator", "discriminator")
+    }
+    assert all(torch.equal(a, b) for a, b in pairs["generator"])
+    assert not any(torch.equal(a, b) for a, b in pairs["discriminator"])
+
+
+def test_a_gan_interrupted_anywhere_and_resumed_is_the_same(tmp_path, monkeypatch):
+    """In every tensor: networks, optimisers, BatchNorm, random numbers; also between two turns."""
+    options = {"save_seconds": -1, "valid": POINTS}
+    whole, history = train_gan(**options, checkpoint=tmp_path / "whole.pt")
+    for step in (1, 2, 3, 4, 6):
+        with interrupted(monkeypatch, step, torch.optim.Adam):
+            train_gan(**options, checkpoint=tmp_path / "cut.pt")
+        random.random(), np.random.rand(), torch.rand(3)
+    resumed, rest = train_gan(**options, checkpoint=tmp_path / "cut.pt")
+    assert weights(resumed) == weights(whole)
+    assert {**rest, "seconds": 0} == {**history, "seconds": 0}
+    cut, uncut = state_of(tmp_path / "cut.pt"), state_of(tmp_path / "whole.pt")
+    assert cut["optimizers"].keys() == {"d", "g"} and "cuda" in cut["random"]
+    assert same(cut, uncut)
+    assert {len(v) for v in history.values() if isinstance(v, list)} == {3}
+    assert "valid_g_fooled" in history
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"optimizer": None}, r"losses \['d', 'g'\], optimizers NoneType: expected two dicts"),
+        ({"optimizer": "swapped"}, r"losses \['d', 'g'\], optimizers \['g', 'd'\]: expected"),
+        ({"loss_fn": generator_loss}, r"losses function, optimizers \['d', 'g'\]: expected"),
+        ({"loss_fn": {}, "optimizer": {}}, r"losses \[\], optimizers \[\]: expected"),
+        (
+            {"patience": 2, "valid": POINTS},
+            r"patience=2 with losses \['d', 'g'\]: expected a single",
+        ),
+    ],
+)
+def test_losses_and_optimisers_go_together(options, message):
+    model, optimizers = gan_of()
+    arguments = {"loss_fn": GAN_LOSSES, "train": POINTS, "optimizer": optimizers, "epochs": 1}
+    arguments |= options
+    if arguments["optimizer"] == "swapped":
+        arguments["optimizer"] = {name: optimizers[name] for name in ("g", "d")}
+    with pytest.raises(ValueError, match=message):
+        training.fit(model, **arguments)
+
+
+def test_an_optimiser_of_another_model_is_refused():
+    model, other = nn.Linear(1, 1), nn.Linear(1, 1)
+    parameters = [*model.parameters(), *other.parameters()]
+    with pytest.raises(ValueError, match="2 of an optimizer's 4 parameters are not in the model"):
+        training.fit(
+            model, losses.mse, line(4), epochs=1, optimizer=torch.optim.SGD(parameters, 0.1)
         )
 
-    assert train(tmp_path / "whole.pt", tmp_path / "whole.bin").wait() == 0
-    rng, kills = random.Random(0), 0
-    for _ in range(int(os.environ.get("COURSE_KILLS", 3))):
-        process = train(tmp_path / "cut.pt", tmp_path / "cut.bin")
-        before = (tmp_path / "cut.pt").stat().st_mtime_ns if kills else 0
-        while process.poll() is None and not (
-            (tmp_path / "cut.pt").exists() and (tmp_path / "cut.pt").stat().st_mtime_ns > before
-        ):
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.2))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
-    assert kills >= 2
-    assert train(tmp_path / "cut.pt", tmp_path / "cut.bin").wait() == 0
-    assert (tmp_path / "cut.bin").read_bytes() == (tmp_path / "whole.bin").read_bytes()
+
+@pytest.mark.parametrize("options", [{"lr": 0.1}, {"weight_decay": 0.0}])
+def test_a_learning_rate_beside_an_optimiser_is_refused(options):
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(ValueError, match="beside an optimizer: expected one or the other"):
+        training.fit(model, losses.mse, line(4), epochs=1, optimizer=optimizer, **options)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    small(epochs=1, checkpoint=tmp_path / "c.pt")
-    with pytest.raises(
-        ValueError, match=r"'c.pt' is of another run \(epochs 1, here 2\): delete it"
-    ):
-        small(epochs=2, checkpoint=tmp_path / "c.pt")
+def test_items_are_drawn_as_often_as_their_weights_say():
+    drawn = []
+
+    def noted(batch):
+        drawn.extend(batch[0].flatten().int().tolist())
+        return batch
+
+    def items(seed):
+        drawn.clear()
+        items = torch.arange(4.0)[:, None].repeat(25, 1)
+        weights = torch.tensor([0.0, 1.0, 2.0, 5.0]).repeat(25)
+        pairs = items, items
+        training.fit(
+            nn.Linear(1, 1), losses.mse, pairs, epochs=40, batch_size=30, seed=seed,
+            weights=weights, prepare_batch=noted,
+        )  # fmt: skip
+        return list(drawn)
+
+    first = items(seed=0)
+    counts = np.bincount(first, minlength=4)
+    assert counts.sum() == 4000 and counts[0] == 0
+    np.testing.assert_allclose(counts / 4000, [0, 1 / 8, 2 / 8, 5 / 8], atol=0.03)
+    assert sorted(first[:100]) != sorted(first[100:200])
+    assert items(seed=0) == first != items(seed=1)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", None], ids=["empty", "text", "cut"])
-def test_a_damaged_checkpoint_is_named(tmp_path, content):
-    path = tmp_path / "c.pt"
-    small(epochs=1, checkpoint=path)
-    path.write_bytes(content if content is not None else path.read_bytes()[:-1000])
-    with pytest.raises(
-        ValueError, match=r"checkpoint 'c.pt' cannot be read .*delete it to start anew"
-    ):
-        small(epochs=1, checkpoint=path)
+@pytest.mark.parametrize(
+    "weights,message",
+    [
+        (torch.ones(5), r"weights=\(5,\): expected a tensor \(4,\)"),
+        ([1, 2, 3, 4], "weights=list: expected a tensor"),
+        (torch.tensor([1.0, -1, 1, 1]), "weights from -1 to 1: expected finite ones from 0 up"),
+        (torch.zeros(4), "weights from 0 to 0: expected .* not all 0"),
+        (torch.full((4,), math.nan), "weights from nan to nan"),
+    ],
+)
+def test_weights_that_cannot_be_drawn_by(weights, message):
+    with pytest.raises(ValueError, match=message):
+        training.fit(nn.Linear(1, 1), losses.mse, line(4), epochs=1, weights=weights)
 
 
-def test_a_checkpoint_runs_no_code(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "owned"),)
+class Annealed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(1, 1)
+        self.inner.register_buffer("progress", torch.tensor(0.7))
+        self.register_buffer("no_progress", torch.tensor(0.7))
 
-    torch.save({"settings": Evil()}, tmp_path / "c.pt")
-    with pytest.raises(ValueError, match="cannot be read"):
-        small(epochs=1, checkpoint=tmp_path / "c.pt")
-    assert not (tmp_path / "owned").exists()
+
+def test_a_buffer_named_progress_goes_from_0_to_1(tmp_path, monkeypatch):
+    seen = []
+
+    def loss(model, batch):
+        seen.append((model.training, model.inner.progress.item()))
+        return {"loss": model.inner(batch[0]).square().mean()}
+
+    def train(**options):
+        model = Annealed()
+        training.fit(
+            model, loss, line(8), line(8), epochs=2, batch_size=4, save_seconds=-1, **options
+        )
+        return model
+
+    model = train()
+    assert [value for training_, value in seen if training_] == [0, 0.25, 0.5, 0.75]
+    # Batches of 4 in a validation of 8, after 2 and 4 of 4 steps.
+    assert [value for training_, value in seen if not training_] == [0.5, 0.5, 1, 1]
+    assert model.inner.progress == 1 and model.no_progress == 0.7
+
+
+def test_a_loss_without_a_loss_is_named():
+    with pytest.raises(ValueError, match=r"returned \['mse'\]: expected 'loss' among them"):
+        training.fit(nn.Linear(1, 1), lambda m, b: {"mse": m(b[0]).mean()}, line(4), epochs=1)
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch):
+    """Numbers are expensive to read: a list of how many were read at a time."""
+    monkeypatch.setattr(training.Machine, "asynchronous", True)
+    read, real = [], torch.Tensor.tolist
+
+    def tolist(tensor):
+        read.append(len(tensor))
+        return real(tensor)
+
+    def item(tensor):  # an optimiser may ask for its own count of steps, which is on the CPU
+        assert "autoencoders" not in sys._getframe(1).f_code.co_filename, "read on its own"
+        return real(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", tolist)
+    monkeypatch.setattr(torch.Tensor, "item", item)
+    return read
+
+
+def test_on_a_gpu_losses_are_read_once_an_epoch(like_a_gpu, monkeypatch):
+    model, history = small(epochs=2)
+    assert like_a_gpu == [3, 1] * 2  # 18 pictures in batches of 7, then 6 to validate
+    monkeypatch.undo()
+    other, others = small(epochs=2)
+    assert weights(model) == weights(other)
+    assert {**history, "seconds": 0} == {**others, "seconds": 0}
+
+
+def test_on_a_gpu_a_bad_loss_is_found_before_a_checkpoint_is_written(tmp_path, like_a_gpu):
+    x, y = line(16)
+    y[3] = math.inf
+
+    def train():
+        model = nn.Linear(1, 1)
+        options = {"epochs": 9, "batch_size": 4, "weights": weights, "save_seconds": -1}
+        training.fit(model, losses.mse, (x, y), **options, checkpoint=tmp_path / "c.pt")
+
+    weights = torch.ones(16)
+    with pytest.raises(ValueError, match=r"the loss is inf at step \d, learning rate"):
+        train()
+    state = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in state["model"].values())
 
 
 def test_the_progress_bar_is_off_under_ci(capfd, monkeypatch):

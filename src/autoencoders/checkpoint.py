@@ -271,7 +271,7 @@ def _(value: types.FunctionType):
         used = value.__globals__.get(name)
         if used is not None and not isinstance(used, types.ModuleType):
             parts[name] = used
-    return f"{_name(value)} {_digest(_bytecode(value.__code__, value.__doc__))}", parts
+    return f"{_name(value)} {_digest(_bytecode(value.__code__).encode())}", parts
 
 
 @_parts.register
@@ -356,14 +356,19 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
             yield from _global_names(constant)
 
 
-def _bytecode(code: types.CodeType, docstring: str | None = None) -> bytes:
-    """What a function does, without names of files, numbers of lines, comments and docstring."""
-    constants = []
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            constants.append(_bytecode(constant))
-        elif isinstance(constant, frozenset):  # of strings: in another order in another process
-            constants.append(sorted(map(repr, constant)))
-        elif constant is None or constant != docstring:
-            constants.append(constant)
-    return repr((code.co_code, code.co_names, constants)).encode()
+def _bytecode(code: types.CodeType) -> str:
+    """What a function does, without its lines, comments, docstring and the names of its variables.
+
+    Not `co_code` itself: its numbers are places in lists in which a docstring may stand as well.
+    """
+    steps = []
+    for instruction in dis.get_instructions(code):
+        value = instruction.argval
+        if instruction.opcode in dis.haslocal:
+            value = instruction.arg
+        elif isinstance(value, types.CodeType):  # of a function within
+            value = _bytecode(value)
+        elif isinstance(value, frozenset):  # of strings: in another order in another process
+            value = sorted(map(repr, value))
+        steps.append(f"{instruction.opname} {value!r}")
+    return "\n".join(steps)

@@ -202,6 +202,11 @@ class Machine:
         layout = torch.channels_last if has_convolutions else torch.contiguous_format
         return Machine(chosen, pick_precision(precision, chosen), layout)
 
+    @property
+    def asynchronous(self) -> bool:
+        """Whether Python goes on while the device computes, and has to wait to read a number."""
+        return self.device.type != "cpu"
+
     def autocast(self) -> torch.autocast:
         """A context in which layers compute in `dtype`."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -270,10 +275,7 @@ class _Batches:
 
 @dataclass
 class _Tally:
-    """Sums of named terms over samples.
-
-    To read a number from a GPU is to wait until it is computed, so terms are collected first.
-    """
+    """Sums of named terms over samples. On a GPU terms are collected, then read all at once."""
 
     sums: dict[str, float] = field(default_factory=dict)
     unread: list[tuple[str, torch.Tensor, int, int]] = field(default_factory=list)
@@ -353,8 +355,8 @@ class _Run:
             with self.machine.autocast():
                 terms = turn.loss_fn(self.model, batch)
             self.tally.add(_prefix(turn.name), terms, count, step)
-            if self.machine.device.type == "cpu":
-                self.read_losses()  # there is nothing to wait for
+            if not self.machine.asynchronous:
+                self.read_losses()  # finds a loss that is not finite before it does harm
             self._follow(turn, terms["loss"])
         self.state.samples += count
         self.state.step += 1
