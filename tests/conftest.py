@@ -129,3 +129,24 @@ def pytest_terminal_summary(terminalreporter, config):
     parts = [f"{reason}, tests skipped: {count}" for reason, count in reasons.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"Not tested: {'; '.join(parts) or 'nothing'}.\n", "utf-8")
+
+
+@contextmanager
+def counted_steps(monkeypatch, kind: type, interrupt_at: int = 0):
+    """A list that grows with each step of an optimiser of a kind.
+
+    In place of the step number `interrupt_at`, from 1, comes a KeyboardInterrupt.
+    """
+    steps = []
+    real = kind.step
+
+    def stepping(*arguments, **options):
+        steps.append(1)
+        if len(steps) == interrupt_at:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    stepping.hooked = True  # `real` calls the optimiser's hooks; torch shall not do so again
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "step", stepping)
+        yield steps

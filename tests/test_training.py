@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import counted_steps
 from torch import nn
 from torch.nn.functional import softplus
 
@@ -228,17 +229,7 @@ def test_precision_follows_the_machine(monkeypatch):
 @contextmanager
 def interrupted(monkeypatch, step: int, kind=torch.optim.AdamW):
     """Within, a KeyboardInterrupt comes in place of an optimiser's step of that number, from 1."""
-    calls = []
-    real = kind.step
-
-    def stepping(*arguments, **options):
-        calls.append(1)
-        if len(calls) == step:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(kind, "step", stepping)
+    with counted_steps(monkeypatch, kind, step), pytest.raises(KeyboardInterrupt):
         yield
 
 

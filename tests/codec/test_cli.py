@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import car, small_codec
+from conftest import car, counted_steps, small_codec
 from PIL import Image
 
 from autoencoders import __main__ as command_line
@@ -239,42 +239,31 @@ def test_an_archive_is_trained_and_needs_no_weights(folder, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "loss,cut,steps,checkpoint", [("rate_distortion", 3, 4, ""), ("coding", 2, 3, ".latents")]
+    ("optimizer", "cut", "steps", "checkpoint"),
+    [(torch.optim.Adam, 3, 4, ""), (torch.optim.SparseAdam, 2, 3, ".latents")],
 )
 def test_an_archive_goes_on_after_an_interruption(
-    folder, capsys, monkeypatch, loss, cut, steps, checkpoint
+    folder, capsys, monkeypatch, optimizer, cut, steps, checkpoint
 ):
     """While its decoder is trained, or its latents are."""
     command = ["encode", "car0.png", "car1.png", "--with-decoder", "--epochs", 4, "-o"]
     assert run(*command, "whole.aez") == 0
-    fit, original, calls = training.fit, getattr(recipes, loss), []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == cut:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
+    fit = training.fit
     monkeypatch.setattr(training, "fit", lambda *a, **k: fit(*a, **k, save_seconds=-1))
-    monkeypatch.setattr(recipes, loss, interrupted)
-    assert (
-        run(*command, "cut.aez") == 130 and "goes on from where it was" in capsys.readouterr().err
-    )
-    assert (folder / f"cut.aez{checkpoint}.checkpoint").exists() and not (
-        folder / "cut.aez"
-    ).exists()
+    with counted_steps(monkeypatch, optimizer, cut):
+        assert run(*command, "cut.aez") == 130
+    assert "goes on from where it was" in capsys.readouterr().err
+    assert (folder / f"cut.aez{checkpoint}.checkpoint").exists()
+    assert not (folder / "cut.aez").exists()
     Image.fromarray(car(9, 32, 40)).save("other.png")
-    assert "is of another run (seed" in refused(
-        capsys, "encode", "car0.png", "other.png", *command[3:], "cut.aez"
-    )
-    assert "is of another run (seed" in refused(
-        capsys, *command[:-1], "--psnr", 27, "-o", "cut.aez"
-    )
-    assert run(*command, "cut.aez") == 0
-    assert (
-        len(calls) == steps + 1
-        and (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
-    )
+    other_pictures = ["encode", "car0.png", "other.png", *command[3:], "cut.aez"]
+    other_psnr = [*command[:-1], "--psnr", 27, "-o", "cut.aez"]
+    for changed in (other_pictures, other_psnr):
+        assert "is of another run (" in refused(capsys, *changed)
+    with counted_steps(monkeypatch, optimizer) as others:
+        assert run(*command, "cut.aez") == 0
+    assert len(others) == steps - cut + 1
+    assert (folder / "cut.aez").read_bytes() == (folder / "whole.aez").read_bytes()
     assert not [*folder.glob("*.checkpoint")]
 
 

@@ -76,7 +76,8 @@ class Latents(nn.Module):
     """Latents `(N, channels, h, w)` as parameters, for a codec of one level that stays as it is.
 
     They are rounded up or down at random, the nearer the likelier, and ever more surely as
-    `progress` goes from 0 to 1 (stochastic Gumbel annealing, Yang et al. 2020, arXiv:2006.04240).
+    `progress`, which `fit` sets, goes from 0 to 1 (stochastic Gumbel annealing, Yang et al. 2020,
+    arXiv:2006.04240).
     So each goes where it pays in its own picture.
 
     `steps` is the number of training steps to come, `psnr` what `coding` steers to, in dB.
@@ -118,7 +119,7 @@ class Latents(nn.Module):
 
     @torch.no_grad()
     def after_step(self, *_) -> None:
-        """A hook for the optimiser: follow the gradient of `finer`, and count the step.
+        """A hook for the optimiser: follow the gradient of `finer`.
 
         The quantisation steps stay between 1.4 times and 0.84 times what they were. Steps half as
         wide are worth about 3 dB, so this settles within a tenth of the training.
@@ -131,9 +132,6 @@ class Latents(nn.Module):
         # What float32 has made of it.
         self.finer.copy_((self.codec.log_gain - self.start).mean())
         self.finer.grad = None
-        # From the number of steps, so that no rounding adds up.
-        step = round(self.progress.item() * self.steps) + 1
-        self.progress.fill_(step / self.steps)
 
 
 def coding(model: Latents, batch) -> dict[str, torch.Tensor]:
