@@ -111,6 +111,16 @@ def test_steps_get_finer_while_the_psnr_is_too_low(wanted):
     torch.testing.assert_close(terms["loss"], expected)
 
 
+def test_an_infinite_psnr_makes_the_steps_as_coarse_as_they_may_be():
+    model, x = latents_of_pictures(28.0)
+    drawn, _ = model.codec(x, torch.zeros(4, dtype=int))
+    terms = recipes.coding(model.eval(), (torch.arange(4), drawn.detach().clamp(0, 1)))
+    assert terms["psnr"] == torch.inf and terms["loss"].isfinite()
+    terms["loss"].backward()
+    model.after_step()
+    assert model.finer.item() == pytest.approx(-0.5)
+
+
 def test_steps_stay_in_their_bounds():
     for wanted, bound in ((99.0, 0.25), (0.1, -0.5)):
         model, x = latents_of_pictures(wanted)

@@ -149,8 +149,9 @@ def coding(model: Latents, batch) -> dict[str, torch.Tensor]:
     clipped = drawn.detach().clamp(0, 1)  # as it is decoded
     psnr = -10 * (clipped - pictures).square().flatten(1).mean(1).log10().mean()
     weight = model.codec.arguments["lambdas"][0] * 4 ** model.finer.item()
-    # A term that is 0, but for its gradient.
-    steering = (model.finer - model.finer.detach()) * (psnr.double() - model.psnr)
+    # A term that is 0, but for its gradient. Of a black picture the PSNR may be infinite.
+    excess = (psnr.double() - model.psnr).clamp(max=1e6)
+    steering = (model.finer - model.finer.detach()) * excess
     return {
         "loss": rate + weight * distortion + steering.float(),
         "bits_per_pixel": rate,
