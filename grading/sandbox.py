@@ -230,13 +230,14 @@ class Sandbox:
         return self
 
     def __exit__(self, *_):
-        _hurry(False)
         if self.trust:
             for process in [self.process, *_below(self.process.pid)]:
                 process.kill()
             self.own.cleanup()
         else:
             os.killpg(self.process.pid, signal.SIGKILL)  # with bubblewrap die all that it holds
+        # Not before: among the processes of a fork bomb our turn would come when memory is full.
+        _hurry(False)
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
