@@ -18,6 +18,8 @@ from torch import nn
 from autoencoders import losses, training
 
 STEPS = 300
+# Against a power failure, not a kill; on a busy disk each of some hundred would take a second.
+os.fsync = lambda file: None
 
 
 def noisy(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
