@@ -51,11 +51,12 @@ def start_and_kill(checkpoint: Path, result: Path) -> bool:
     if child == 0:
         train(checkpoint, result)
         os._exit(0)
+    patience = time.monotonic() + 20  # a fork may hang at its birth; then it dies there
     for _ in range(random.randrange(5)):
         before = writings(checkpoint)
-        while writings(checkpoint) == before and not os.waitid(
-            os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ):
+        while writings(checkpoint) == before and time.monotonic() < patience:
+            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                break
             time.sleep(0.0005)
     time.sleep(random.uniform(0, 0.008))
     os.kill(child, signal.SIGKILL)
