@@ -1,4 +1,4 @@
-"""Build the talk, build/deck.pptx and build/deck.html, from `deck.md`, recorded numbers and figures.
+"""Build the talk, build/deck.pptx and build/deck.html, from `deck.md` and what was recorded.
 
 `make slides` takes the committed results, in slides/; `make run` ends with the talk about its own,
 in build/. It lives beside the talk, because it is no part of what a student reads in `src/`, and it

@@ -1,4 +1,4 @@
-"""How numbers and figures get into README and talk: by `results.json` and `figures/`, never typed."""
+"""Numbers and figures for README and talk: in `results.json` and `figures/`, never typed."""
 
 import json
 import math
