@@ -66,8 +66,14 @@ def use_one_thread():
 
 def work(task):
     job, folder = task
-    with quiet_stdout():
-        contents = job.draw(*job.arguments)
+    try:
+        with quiet_stdout():
+            contents = job.draw(*job.arguments)
+    except AssertionError as error:
+        # A few seeds in a thousand draw a shape that Blender cannot cut.
+        raise RuntimeError(
+            f"{job.files[-1]}: {error} Leave its seed out: add it to {FAULTY}, then go on."
+        ) from None
     for name, data in zip(job.files, contents, strict=True):
         write(folder / name, data)
 

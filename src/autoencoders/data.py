@@ -256,7 +256,7 @@ class Inspection(NamedTuple):
     files: list[str]  # of the pictures, relative to the folder
 
 
-def wheels(size: int = 128, folder: str | Path = ROOT / "datasets" / "wheels") -> Inspection:
+def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
     """Rendered wheels, good and with one of eight defects: see `datasets/wheels/README.md`.
 
     `folder` may be any category in the layout of MVTec AD (Bergmann et al. 2019): `train/good`,
@@ -265,8 +265,8 @@ def wheels(size: int = 128, folder: str | Path = ROOT / "datasets" / "wheels") -
     Raises ValueError that names a file or folder that is missing, damaged, of another size than its
     picture, or not the one that the set's own table describes.
     """
-    folder = Path(folder)
-    check_files(folder, "wheels.csv", {"file": "sha256", "mask": "mask_sha256"})
+    table = {"file": "sha256", "mask": "mask_sha256"}
+    folder = check_files(folder, "wheels", table)
     paths = []
     for split in ("train", "validation", "test"):
         for sub in subfolders(folder / split):
@@ -338,15 +338,14 @@ class Collection(NamedTuple):
     files: list[str]  # of the pictures, relative to the folder
 
 
-def bodies(size: int = 128, folder: str | Path = ROOT / "datasets" / "bodies") -> Collection:
+def bodies(size: int = 128, folder: str | Path | None = None) -> Collection:
     """Rendered cars by body type, few of some, in ordinary settings: see `datasets/bodies/README.md`.
 
     `folder` may be any that has pictures in `train/<class>/` and `test/<class>/`, as torchvision's
     ImageFolder reads them; they are cropped to their central square. Raises ValueError that names a
     file or folder that is missing, damaged, or not the one that the set's own table describes.
     """
-    folder = Path(folder)
-    check_files(folder, "bodies.csv", {"file": "sha256"})
+    folder = check_files(folder, "bodies", {"file": "sha256"})
     classes = [sub.name for sub in subfolders(folder / "train")]
     if not classes:
         raise ValueError(
@@ -399,20 +398,27 @@ def read_table(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
     return rows
 
 
-def check_files(folder: Path, table: str, columns: dict[str, str]) -> None:
-    """Compare a set's files with its table, where it has one: each there, each with its sha256.
+def check_files(folder: str | Path | None, name: str, columns: dict[str, str]) -> Path:
+    """Compare a set's files with its table: each there, each with its sha256. Returns the folder.
 
-    `columns` says in which column the digest of a column's files stands.
+    None is our own set of that name, which has a table; another folder may have one. `columns` says
+    in which column the digest of a column's files stands.
     """
-    if not (folder / table).is_file():
-        return
-    for row in read_table(folder / table, [*columns, *columns.values()]):
+    own = folder is None
+    folder = ROOT / "datasets" / name if own else Path(folder)
+    table = folder / f"{name}.csv"
+    if not own and not table.is_file():
+        return folder
+    for row in read_table(table, [*columns, *columns.values()]):
         for column, digest in columns.items():
-            name = row[column]
-            if name and not (folder / name).is_file():
-                raise ValueError(f"{name} is missing in {str(folder)!r}. {RESTORE}")
-            if name and sha256((folder / name).read_bytes()) != row[digest]:
-                raise ValueError(f"{name} in {str(folder)!r} is not the one of {table}. {RESTORE}")
+            file = row[column]
+            if file and not (folder / file).is_file():
+                raise ValueError(f"{file} is missing in {str(folder)!r}. {RESTORE}")
+            if file and sha256((folder / file).read_bytes()) != row[digest]:
+                raise ValueError(
+                    f"{file} in {str(folder)!r} is not the one of {table.name}. {RESTORE}"
+                )
+    return folder
 
 
 def read_sheet(path: Path) -> np.ndarray:
