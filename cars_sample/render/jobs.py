@@ -48,7 +48,9 @@ def render_all(jobs, folder, workers):
     with contextlib.ExitStack() as stack:
         results = map(work, tasks)
         if workers > 1:
-            # A fresh interpreter for each: Blender does not survive a fork.
+            # A fresh interpreter for each: Blender does not survive a fork. What it has added to
+            # the search path would hide `bpy` itself there.
+            sys.path[:] = [path for path in sys.path if f"{os.sep}bpy{os.sep}" not in path]
             context = multiprocessing.get_context("spawn")
             pool = stack.enter_context(context.Pool(workers, initializer=use_one_thread))
             results = pool.imap_unordered(work, tasks)
