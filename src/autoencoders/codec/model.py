@@ -6,6 +6,7 @@ synthesis transform; so do the names here.
 
 import copy
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -47,7 +48,8 @@ class Pass(NamedTuple):
     taps: list[tuple[int, int]]
 
 
-def passes(order) -> list[Pass]:
+@cache
+def passes(order: tuple[tuple[int, ...], ...]) -> list[Pass]:
     """The passes of an order of decoding, which is a 4x4 map such as `FIRST`."""
     order = np.array(order)
     offsets = range(-REACH, REACH + 1)
