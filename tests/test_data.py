@@ -197,13 +197,22 @@ def test_course_data_switches_and_never_falls_back(tmp_path, monkeypatch):
 
 
 def test_split_is_seeded_complete_and_disjoint():
-    train, unseen = data.split(100)
-    assert len(train) == 80 and len(unseen) == 20
-    assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(100))
-    torch.testing.assert_close(data.split(100)[1], unseen)
-    assert data.split(100, seed=1)[1].tolist() != unseen.tolist()
-    with pytest.raises(ValueError, match="n=1, train=0.8: expected at least one"):
-        data.split(1)
+    parts = data.split(100)
+    assert [len(part) for part in parts] == [70, 10, 20]
+    assert sorted(torch.cat(parts).tolist()) == list(range(100))
+    assert all(part.tolist() == sorted(part.tolist()) for part in parts)
+    for part, again in zip(parts, data.split(100), strict=True):
+        torch.testing.assert_close(part, again)
+    assert data.split(100, seed=1).unseen.tolist() != parts.unseen.tolist()
+    assert all(min(map(len, data.split(n))) >= 1 for n in range(3, 40))
+    with pytest.raises(ValueError, match="n=2: expected at least one picture to train"):
+        data.split(2)
+
+
+def test_the_unseen_cars_are_those_of_the_shipped_weights():
+    """These were trained on all but the last fifth of this order."""
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    assert data.split(100).unseen.tolist() == sorted(order[80:].tolist())
 
 
 def test_augment_crops_each_picture_at_its_own_place():
@@ -260,10 +269,11 @@ def test_read_without_a_size_keeps_every_pixel(tmp_path):
 
 
 def test_digits_are_the_bundled_ones_in_mnists_shape():
-    pictures, labels, train, unseen = data.digits()
+    pictures, labels, train, validation, unseen = data.digits()
     assert pictures.shape == (1797, 1, 28, 28) and pictures.dtype == torch.float32
     assert pictures.min() == 0 and 0.95 < pictures.max() <= 1
-    assert sorted([*train.tolist(), *unseen.tolist()]) == list(range(1797)) and len(unseen) == 360
+    assert sorted(torch.cat([train, validation, unseen]).tolist()) == list(range(1797))
+    assert (len(validation), len(unseen)) == (180, 360)
     assert data.source("MNIST") == "scikit-learn's digits"
     corners = pictures[:, 0, [0, 0, -1, -1], [0, -1, 0, -1]]
     assert (
@@ -274,14 +284,15 @@ def test_digits_are_the_bundled_ones_in_mnists_shape():
 
 def test_split_with_labels_is_balanced():
     labels = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)
-    train, unseen = data.split(100, 0.8, labels=labels)
     for seed in range(5):
-        assert torch.bincount(labels[data.split(100, 0.8, seed, labels)[1]]).tolist() == [10, 6, 4]
-    assert sorted([*train.tolist(), *unseen.tolist()]) == list(
-        range(100)
-    ) and train.tolist() == sorted(train.tolist())
-    torch.testing.assert_close(data.split(100, 0.8, labels=labels)[1], unseen)
-    assert data.split(100, 0.8, seed=1, labels=labels)[1].tolist() != unseen.tolist()
+        parts = data.split(100, seed, labels)
+        counts = [torch.bincount(labels[part]).tolist() for part in parts]
+        assert counts == [[35, 21, 14], [5, 3, 2], [10, 6, 4]]
+    parts = data.split(100, labels=labels)
+    assert sorted(torch.cat(parts).tolist()) == list(range(100))
+    assert parts.train.tolist() == sorted(parts.train.tolist())
+    torch.testing.assert_close(data.split(100, labels=labels).unseen, parts.unseen)
+    assert data.split(100, seed=1, labels=labels).unseen.tolist() != parts.unseen.tolist()
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(9, dtype=int), torch.zeros(10), torch.arange(10)])

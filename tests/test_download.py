@@ -36,13 +36,12 @@ def test_download_brings_what_digits_reads(mirror, tmp_path, monkeypatch):
     raw = download.download("mnist", tmp_path / "data")
     assert raw == tmp_path / "data" / "MNIST" / "raw"
     monkeypatch.setenv("COURSE_DATA", str(tmp_path / "data"))
-    pictures, labels, train, unseen = data.digits()
-    assert (
-        pictures.shape == (50, 1, 28, 28)
-        and labels.shape == (50,)
-        and len(train) == 30
-        and len(unseen) == 20
-    )
+    pictures, labels, train, validation, unseen = data.digits()
+    assert pictures.shape == (50, 1, 28, 28) and labels.shape == (50,)
+    # 30 in its own training files, whose last sixth is for validation, 20 in the others.
+    assert train.tolist() == list(range(25))
+    assert validation.tolist() == list(range(25, 30))
+    assert unseen.tolist() == list(range(30, 50))
 
 
 def test_again_it_fetches_only_what_is_missing_or_damaged(mirror, tmp_path):
@@ -127,9 +126,11 @@ def write(folder, name="MNIST", **changes):
 
 def test_idx_keeps_the_files_own_split(tmp_path):
     files = idx_files()
-    pictures, labels, train, unseen = data.idx("FashionMNIST", write(tmp_path, "FashionMNIST"))
+    folder = write(tmp_path, "FashionMNIST")
+    pictures, labels, train, validation, unseen = data.idx("FashionMNIST", folder)
     assert pictures.dtype == torch.float32 and labels.dtype == torch.int64
-    assert train.tolist() == list(range(30)) and unseen.tolist() == list(range(30, 50))
+    assert train.tolist() == list(range(25)) and validation.tolist() == list(range(25, 30))
+    assert unseen.tolist() == list(range(30, 50))
     assert labels[unseen].tolist() == list(files["t10k-labels-idx1-ubyte"][8:])
     expected = torch.tensor(list(files["t10k-images-idx3-ubyte"][16:])).view(20, 1, 28, 28) / 255
     torch.testing.assert_close(pictures[unseen], expected)

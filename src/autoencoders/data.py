@@ -442,11 +442,22 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Handwritten digits: pictures `(N, 1, 28, 28)`, float32 in [0, 1], their labels `(N,)`, numbers of training and of unseen ones.
+class Digits(NamedTuple):
+    """Grey pictures with a class each: digits, or garments in their format."""
 
-    By default scikit-learn's 1,797, of 8x8 pixels and 17 greys, brought to 28x28; a fifth is unseen. With `COURSE_DATA` it is
-    MNIST (LeCun et al. 1998) and its own split, from `$COURSE_DATA/MNIST/raw/`. Raises ValueError.
+    pictures: torch.Tensor  # (N, 1, 28, 28), float32 in [0, 1]
+    labels: torch.Tensor  # (N,) from 0 to 9
+    train: torch.Tensor  # numbers of pictures, like the next two
+    validation: torch.Tensor
+    unseen: torch.Tensor
+
+
+def digits() -> Digits:
+    """Handwritten digits, 28x28 pixels, white on black.
+
+    By default scikit-learn's 1,797 of 8x8 pixels and 17 greys, enlarged, in the parts that `split`
+    makes. With `COURSE_DATA` it is MNIST (LeCun et al. 1998) from `$COURSE_DATA/MNIST/raw/`, as
+    `idx` reads it. Raises ValueError.
     """
     if real_data():
         return idx("MNIST", real_data())
@@ -454,37 +465,39 @@ def digits() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     pictures = torch.from_numpy(bundled.images).float()[:, None] / 16
     pictures = F.interpolate(pictures, size=28, mode="bicubic").clamp(0, 1)
     labels = torch.from_numpy(bundled.target).long()
-    return pictures, labels, *split(len(labels), labels=labels)
+    return Digits(pictures, labels, *split(len(labels), labels=labels))
 
 
-def idx(
-    name: str, folder: str | Path
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """ "MNIST" or "FashionMNIST" from `folder/<name>/raw/`, as `digits` returns it. Raises ValueError that names all bad files."""
+def idx(name: str, folder: str | Path) -> Digits:
+    """ "MNIST" or "FashionMNIST" from `folder/<name>/raw/`.
+
+    Its own test pictures are unseen; the last sixth of the others, 10,000 as many as these, is for
+    validation, the rest for training. Raises ValueError that names all bad files.
+    """
     raw = Path(folder) / name / "raw"
-    if bad := [f"{file} ({fault})" for file in IDX if (fault := idx_fault(raw / file))]:
-        command = f"python -m autoencoders download {'mnist' if name == 'MNIST' else 'fashion-mnist'} --to {folder}"
+    faults = {file: idx_fault(raw / file) for file in IDX}
+    bad = [f"{file} ({fault})" for file, fault in faults.items() if fault]
+    if bad:
+        which = "mnist" if name == "MNIST" else "fashion-mnist"
         raise ValueError(
-            f"{len(bad)} of 4 files in {str(raw)!r} cannot be read: {'; '.join(bad)}. Put whole ones there, or run `{command}`"
+            f"{len(bad)} of 4 files in {str(raw)!r} cannot be read: {'; '.join(bad)}. Put whole "
+            f"ones there, or run `python -m autoencoders download {which} --to {folder}`"
         )
-    parts = [getattr(datasets, name)(folder, train=train) for train in (True, False)]
-    if wrong := [
-        f"{len(part.data)} pictures, {len(part.targets)} labels"
-        for part in parts
-        if len(part.data) != len(part.targets)
-    ]:
-        raise ValueError(
-            f"{'; '.join(wrong)} in {str(raw)!r}: expected one label a picture; put files of one data set there"
-        )
-    pictures, labels = (
-        torch.cat([part.data for part in parts]),
-        torch.cat([part.targets for part in parts]),
-    )
-    return (
-        pictures[:, None].float() / 255,
-        labels,
-        *torch.arange(len(labels)).split([len(part.data) for part in parts]),
-    )
+    pictures, labels = [], []
+    for train in (True, False):
+        part = getattr(datasets, name)(folder, train=train)
+        if len(part.data) != len(part.targets):
+            raise ValueError(
+                f"{len(part.data)} pictures, {len(part.targets)} labels in {str(raw)!r}: "
+                "expected one label a picture; put files of one data set there"
+            )
+        pictures.append(part.data)
+        labels.append(part.targets)
+    count = len(labels[0])
+    # The files are shuffled already, so the last of them are as good as any.
+    cuts = count - count // 6, count
+    numbers = torch.tensor_split(torch.arange(count + len(labels[1])), cuts)
+    return Digits(torch.cat(pictures)[:, None].float() / 255, torch.cat(labels), *numbers)
 
 
 def idx_fault(path: Path) -> str:
@@ -507,35 +520,54 @@ def idx_fault(path: Path) -> str:
     return "" if size == expected else f"{size:,} bytes, expected {expected:,}"
 
 
-def split(
-    n: int, train: float = 0.8, seed: int = 0, labels: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split the numbers 0 to n - 1 into training and unseen ones, each sorted: the same for the same `n` and `seed`.
+class Split(NamedTuple):
+    """Numbers of pictures, each sorted: what trains, what chooses, and what is reported once."""
 
-    With `labels` `(n,)` each label has the same share on both sides. Raises ValueError where a side would be empty or lack a label.
+    train: torch.Tensor
+    validation: torch.Tensor  # for early stopping and every other choice
+    unseen: torch.Tensor  # for the one number that is reported
+
+
+def split(n: int, seed: int = 0, labels: torch.Tensor | None = None) -> Split:
+    """Split the numbers 0 to n - 1: seven tenths train, one validates, two are unseen.
+
+    The same for the same `n` and `seed`. With `labels` `(n,)` each label has about the same share
+    in each part. Raises ValueError where a part would be empty or lack a label.
     """
     if labels is not None:
-        counts = (
-            torch.bincount(labels)
-            if labels.shape == (n,) and not labels.is_floating_point()
-            else torch.zeros(1)
-        )
-        if counts[counts > 0].numel() == 0 or counts[counts > 0].min() < 2:
-            what = f"n={n}, labels {tuple(labels.shape)}, {labels.dtype}"
-            raise ValueError(
-                f"{what}: expected a whole number for each of the n pictures, each at least twice; pass the labels of all pictures"
-            )
-        parts = train_test_split(
-            np.arange(n), train_size=train, random_state=seed, stratify=labels.numpy()
-        )
-        return tuple(torch.from_numpy(np.sort(part)) for part in parts)
-    cut = round(n * train)
-    if not 0 < cut < n:
+        return _stratified(n, seed, labels)
+    end = round(0.8 * n)
+    start = end - max(1, round(n / 10))  # of the pictures for validation
+    if not 0 < start < end < n:
         raise ValueError(
-            f"n={n}, train={train}: expected at least one picture on either side; give more pictures or another share"
+            f"n={n}: expected at least one picture to train, to validate and unseen; "
+            "give 3 pictures or more"
         )
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    return order[:cut].sort().values, order[cut:].sort().values
+    parts = torch.tensor_split(order, (start, end))
+    return Split(*(part.sort().values for part in parts))
+
+
+def _stratified(n: int, seed: int, labels: torch.Tensor) -> Split:
+    """`split` with the same share of each label in each part."""
+    counts = torch.zeros(1, dtype=torch.long)
+    if labels.shape == (n,) and not labels.is_floating_point():
+        counts = labels.unique(return_counts=True)[1]
+    if counts.min() < 8:
+        raise ValueError(
+            f"n={n}, labels {tuple(labels.shape)}, {labels.dtype}: expected a whole number for "
+            "each of the n pictures, each at least 8 times; pass the labels of all pictures"
+        )
+    # In two steps, so that the unseen ones stay the same whatever the others are used for.
+    rest, unseen = _stratified_cut(np.arange(n), labels.numpy(), 0.8, seed)
+    train, validation = _stratified_cut(rest, labels.numpy(), 7 / 8, seed)
+    return Split(*(torch.from_numpy(np.sort(part)) for part in (train, validation, unseen)))
+
+
+def _stratified_cut(
+    numbers: np.ndarray, labels: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    return train_test_split(numbers, train_size=share, random_state=seed, stratify=labels[numbers])
 
 
 def augment(
