@@ -131,6 +131,10 @@ def tidy(notebook) -> None:
 
 def page(notebook, name: str) -> str:
     """One HTML file that needs no network: its formulas are MathML, its scripts are in it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            # Recorded numbers are for programs: the page would have an empty box for each.
+            cell.outputs = [o for o in cell.outputs if report.MIME not in o.get("data", {})]
     exporter = HTMLExporter(filters={"markdown2html": to_html})
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
     return re.sub(r'<script[^>]*\ssrc="[^"]*"[^>]*>\s*</script>', "", html)

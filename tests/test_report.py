@@ -12,11 +12,10 @@ def recorded() -> dict:
     return course.load_results(course.results_folder())
 
 
-def test_record_prints_and_keeps(capsys):
+def test_record_keeps_and_shows_nothing(capsys):
     report.record("svd.psnr_rank16", 25.6612345678, unit="dB", split="unseen", n=20)
-    assert capsys.readouterr().out == "svd.psnr_rank16 = 25.66 dB (unseen, n = 20, cars_sample)\n"
     report.record("archive.bytes", 131_328, unit="bytes")
-    assert capsys.readouterr().out == "archive.bytes = 131,328 bytes (cars_sample)\n"
+    assert capsys.readouterr().out == ""
     assert recorded() == {
         "svd.psnr_rank16": {
             "value": 25.6612,
@@ -82,6 +81,44 @@ def test_a_notebook_alone_finds_what_the_earlier_ones_recorded(monkeypatch, tmp_
     assert list(recorded()) == ["a.y"]
     monkeypatch.setenv("COURSE_DATA", str(tmp_path))
     assert list(report.load()) == ["a.y"]
+
+
+def test_in_a_notebook_a_record_is_in_the_output_and_out_of_sight(monkeypatch):
+    published = []
+    monkeypatch.setattr(report, "get_ipython", object)
+    monkeypatch.setattr(report, "display", lambda data, raw: published.append((data, raw)))
+    report.record("archive.bytes", 131_328, unit="bytes")
+    result = {"name": "archive.bytes"} | recorded()["archive.bytes"]
+    assert published == [({report.MIME: result}, True)]
+
+
+def test_a_table_has_units_intervals_and_its_best_in_bold():
+    rows = {
+        "JPEG": {"bytes a picture": 2060, "PSNR [dB]": np.float64(28.123), "BD-rate [%]": None},
+        "<ours>": {"bytes a picture": 688, "PSNR [dB]": 27.96, "BD-rate [%]": (-65.04, -67.2, -63)},
+    }
+    best = {"bytes a picture": "lowest", "PSNR [dB]": "highest"}
+    table = report.table(rows, best, {"BD-rate [%]": 1})
+    assert table.frame.to_dict("index") == {
+        "JPEG": {"bytes a picture": "2,060", "PSNR [dB]": "28.12", "BD-rate [%]": "–"},
+        "<ours>": {
+            "bytes a picture": "688",
+            "PSNR [dB]": "27.96",
+            "BD-rate [%]": "-65.0 [-67.2, -63.0]",
+        },
+    }
+    html = table._repr_html_()
+    assert "<b>688</b>" in html and "<b>28.12</b>" in html and html.count("<b>") == 2
+    assert "&lt;ours&gt;" in html and "<ours>" not in html
+    assert repr(table) == table.frame.to_string()
+    with pytest.raises(ValueError, match="column 'bytes': expected one of bytes a picture, PSNR"):
+        report.table(rows, {"bytes": "lowest"})
+
+
+def test_a_table_of_recorded_numbers():
+    report.record("a.x", 3, "bytes", "unseen", 20)
+    row = {"value": "3", "unit": "bytes", "pictures": "20 unseen", "data": "cars_sample"}
+    assert report.table_of(["a.x"]).frame.to_dict("index") == {"a.x": row}
 
 
 def draw():

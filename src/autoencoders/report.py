@@ -1,32 +1,28 @@
 """Numbers and figures for README and talk: in `results.json` and `figures/`, never typed."""
 
+import html
 import json
 import math
 import os
+from collections.abc import Sequence
 from numbers import Real
 
+import pandas as pd
+from IPython import get_ipython
+from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from autoencoders import course, data
 
+# In a notebook a recorded number also goes into the cell's output, under a type that no viewer
+# shows: so what was recorded can be read from a stored notebook and compared with a new run.
+MIME = "application/vnd.autoencoders.result+json"
+
 
 def shown(value: float) -> str:
     """A number with its thousands apart, or with four digits that count: `114,713`, `25.66`."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def line(name: str, result: dict) -> str:
-    """A recorded number as readers see it: `svd.psnr = 25.66 dB (unseen, n = 20, cars_sample)`."""
-    words = [name, "=", shown(result["value"])]
-    if result["unit"]:
-        words.append(result["unit"])
-    about = [result["data"]]
-    if result["n"] is not None:
-        about.insert(0, f"n = {result['n']}")
-    if result["split"]:
-        about.insert(0, result["split"])
-    return f"{' '.join(words)} ({', '.join(about)})"
 
 
 def record(
@@ -37,7 +33,7 @@ def record(
     n: int | None = None,
     source: str | None = None,
 ) -> None:
-    """Print a number and keep it in `results.json` under `name`, replacing what stood there.
+    """Keep a number in `results.json` under `name`, replacing what stood there; show nothing.
 
     `name` is such as "svd.psnr_rank16". `split` says whether the number is of "seen" or "unseen"
     pictures, `n` over how many it was averaged, `source` which data set it comes from (that of the
@@ -63,7 +59,96 @@ def record(
     text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False)
     with course.replacing(folder / "results.json") as part:
         part.write_text(text + "\n", "utf-8")
-    print(line(name, results[name]))
+    if get_ipython() is not None:
+        display({MIME: {"name": name} | results[name]}, raw=True)
+
+
+class Table:
+    """A comparison as text and as HTML, with the best value of a column in bold; see `table`."""
+
+    def __init__(self, frame: pd.DataFrame, bold: set[tuple[int, int]]):
+        self.frame = frame  # of strings
+        self.bold = bold  # places (row, column) of the best values
+
+    def __repr__(self) -> str:
+        return self.frame.to_string()
+
+    def _repr_html_(self) -> str:
+        cells = self.frame.map(html.escape)
+        cells = cells.rename(index=html.escape, columns=html.escape)
+        for row, column in self.bold:
+            cells.iat[row, column] = f"<b>{cells.iat[row, column]}</b>"
+        # Bold by a tag and not by a style, which some viewers of notebooks take out.
+        return cells.to_html(escape=False, border=0)
+
+
+def table(
+    rows: dict[str, dict], best: dict[str, str] | None = None, digits: dict[str, int] | None = None
+) -> Table:
+    """A table for the end of a cell, a row for each name.
+
+    `rows` is `{"JPEG": {"bytes a picture": 2060, "PSNR [dB]": 28.0}, ...}`: the columns carry the
+    units. A value is a number, text, or `(value, low, high)` for one with its interval; what a row
+    lacks becomes a dash. `best` says of which columns the "lowest" or the "highest" value is bold,
+    `digits` how many digits stand behind the point, where four that count are not right. Raises
+    ValueError for a column that no row has.
+
+    >>> table({"JPEG": {"bytes": 2060}, "AVIF": {"bytes": 1149}}, best={"bytes": "lowest"})
+          bytes
+    JPEG  2,060
+    AVIF  1,149
+    """
+    best, digits = best or {}, digits or {}
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    for column in (*best, *digits):
+        if column not in columns:
+            raise ValueError(f"column {column!r}: expected one of {', '.join(columns)}")
+    frame = pd.DataFrame("–", index=list(rows), columns=columns)
+    for name, row in rows.items():
+        for column, value in row.items():
+            frame.loc[name, column] = _cell(value, digits.get(column))
+    bold = set()
+    for column, which in best.items():
+        values = {i: _middle(row[column]) for i, row in enumerate(rows.values()) if column in row}
+        extreme = {"lowest": min, "highest": max}[which](values.values())
+        at = columns.index(column)
+        bold |= {(i, at) for i, value in values.items() if value == extreme}
+    return Table(frame, bold)
+
+
+def _middle(value) -> float:
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _cell(value, digits: int | None) -> str:
+    """One value of a table as text."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "–"
+    if isinstance(value, tuple):
+        middle, low, high = (_cell(part, digits) for part in value)
+        return f"{middle} [{low}, {high}]"
+    value = value.item() if hasattr(value, "item") else value
+    if not math.isfinite(value):
+        return "–"
+    return shown(value) if digits is None else f"{value:,.{digits}f}"
+
+
+def table_of(names: Sequence[str]) -> Table:
+    """Recorded numbers with their unit, their pictures and their data, by name."""
+    results = load()
+    rows = {}
+    for name in names:
+        result = results[name]
+        pictures = "" if result["n"] is None else f"{result['n']} {result['split']}".strip()
+        rows[name] = {
+            "value": result["value"],
+            "unit": result["unit"],
+            "pictures": pictures,
+            "data": result["data"],
+        }
+    return table(rows)
 
 
 def _number(name: str, value) -> int | float:
