@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 
 from autoencoders import data, plots
 
@@ -102,3 +105,51 @@ def test_titles_fit_over_their_picture(pictures):
         axis.title.get_window_extent().width / axis.get_window_extent().width for axis in axes.flat
     ]
     assert max(widths) < 1.1 and axes.flat[0].title.get_fontsize() == plt.rcParams["font.size"]
+
+
+def test_a_codec_has_one_look_everywhere():
+    assert plots.look("AVIF 4:4:4 sheet") == plots.look("AVIF 4:4:4") != plots.look("AVIF")
+    assert plots.look("something else") is None
+    several = plots.lines({"WebP": ([1], [1]), "x": ([1], [2]), "y": ([1], [3])}, "", "")
+    alone = plots.lines({"WebP": ([1], [1])}, "", "")
+    assert several.lines[0].get_color() == alone.lines[0].get_color() == plots.GREEN
+    assert len({line.get_color() for line in several.lines}) == 3
+    looks = [plots.look(name) for name in plots.LOOKS]
+    assert len({(style["color"], style["marker"], style["ls"]) for style in looks}) == len(looks)
+
+
+def test_names_at_the_ends_do_not_overlap():
+    curves = {name: ([1, 2], [0, i / 100]) for i, name in enumerate(("JPEG", "WebP", "AVIF", "d"))}
+    ax = plots.lines(curves, "", "", labels="ends")
+    ax.figure.canvas.draw()
+    # Of an annotation as a whole the extent has its leader in it.
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert [text.get_text() for text in ax.texts] == ["JPEG", "WebP", "AVIF", "d"]
+    assert all(low.y1 <= high.y0 + 2 for low, high in pairwise(boxes))
+    assert ax.get_legend() is None
+    with pytest.raises(ValueError, match="labels='side': expected 'legend' or 'ends'"):
+        plots.lines(curves, "", "", labels="side")
+
+
+def test_heights_move_as_little_as_they_must():
+    np.testing.assert_allclose(plots._apart([0, 0.5, 1], 0.1), [0, 0.5, 1])
+    np.testing.assert_allclose(plots._apart([0.5, 0.5], 0.1), [0.45, 0.55], atol=1e-5)
+
+
+def test_tiles_are_of_one_size_and_in_line(pictures):
+    """Also where one row has titles and another has none."""
+    axes = plots.rows({"a": pictures[:3], "b": pictures[:3]}, {"b": ["x"] * 3}, title="A message")
+    boxes = [axis.get_window_extent() for axis in axes.flat]
+    np.testing.assert_allclose([(box.width, box.height) for box in boxes], 256, atol=1e-6)
+    for column in axes.T:
+        assert len({round(axis.get_window_extent().x0, 3) for axis in column}) == 1
+    assert axes[0, 0].figure.get_suptitle() == "A message"
+
+
+def test_bars_show_their_numbers_longest_on_top():
+    ax = plots.bars(
+        {"JPEG": 195.2, "AVIF": 90.26, "mine": 127}, "size [kB]", " kB", {"JPEG": (1, 2)}
+    )
+    assert [text.get_text() for text in ax.texts] == ["90.3 kB", "127 kB", "195 kB"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["AVIF", "mine", "JPEG"]
+    np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2])
