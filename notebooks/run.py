@@ -2,10 +2,12 @@
 
 `run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/.
 `run.py --in-place` is for authors: it stores the outputs in the notebooks, and results and figures
-in slides/, to commit. It lives beside what it runs, because it is no part of what a student reads
+in slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
+numbers, and no picture, as slides/results_mnist.json and slides/results_photographs.json. It lives beside what it runs, because it is no part of what a student reads
 in `src/`. A failing cell exits with status 1.
 """
 
+import json
 import os
 import re
 import sys
@@ -61,6 +63,25 @@ def main(in_place: bool) -> int:
             html = course.BUILD / f"{path.stem}.html"
             html.write_text(page(notebook, path.stem), "utf-8")
     summary(len(paths), time.monotonic() - started)
+    return 0
+
+
+# What is kept of a run on real data, by the data set that a number comes from.
+KEPT = {"COURSE_DATA/MNIST": "results_mnist.json", "COURSE_DATA/cars": "results_photographs.json"}
+
+
+def keep() -> int:
+    """Store the numbers of the last run on real data beside the committed ones."""
+    results = course.load_results(course.results_folder())
+    for source, file in KEPT.items():
+        chosen = {name: result for name, result in results.items() if result["data"] == source}
+        if not chosen:
+            print(f"no numbers of {source} in {course.results_folder()}: nothing to keep")
+            continue
+        text = json.dumps(chosen, indent=1, sort_keys=True, ensure_ascii=False)
+        with course.replacing(course.COMMITTED / file) as part:
+            part.write_text(text + "\n", "utf-8")
+        print(f"slides/{file}: {len(chosen)} numbers of {source}")
     return 0
 
 
@@ -166,4 +187,4 @@ def summary(notebooks: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("--in-place" in sys.argv[1:]))
+    sys.exit(keep() if "--keep" in sys.argv[1:] else main("--in-place" in sys.argv[1:]))

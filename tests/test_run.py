@@ -13,6 +13,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
+from autoencoders import course, report
+
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = importlib.util.spec_from_file_location("run_notebooks", ROOT / "notebooks" / "run.py")
 run = importlib.util.module_from_spec(SPEC)
@@ -156,3 +158,15 @@ def test_a_page_shows_formulas_without_a_network():
         and "<title>small</title>" in page
     )
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)=.(?!data:|#)", page)
+
+
+def test_numbers_of_real_data_are_kept_by_their_set(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COURSE_OUT", str(tmp_path / "out"))
+    monkeypatch.setattr(run.course, "COMMITTED", tmp_path)
+    report.record("denoising.x", 1, source="COURSE_DATA/MNIST")
+    report.record("svd.x", 2, source="cars_sample")
+    run.keep()
+    kept = course.load_results(tmp_path / "results_mnist.json")
+    assert {name: result["value"] for name, result in kept.items()} == {"denoising.x": 1}
+    assert not (tmp_path / "results_photographs.json").exists()
+    assert "no numbers of COURSE_DATA/cars" in capsys.readouterr().out

@@ -39,13 +39,14 @@ def results_folder() -> Path:
     return ROOT / (os.environ.get("COURSE_OUT") or BUILD)
 
 
-def load_results(folder: Path) -> dict[str, dict]:
-    """The numbers in a folder's `results.json`, `{}` where there is no such file.
+def load_results(path: Path) -> dict[str, dict]:
+    """The numbers in a file, or in a folder's `results.json`; `{}` where there is no such file.
 
     Each is a dict of "value", "unit", "split", "n" and "data", as `report.record` explains them.
     Raises CorruptFileError for anything else.
     """
-    path = folder / "results.json"
+    if path.is_dir():
+        path = path / "results.json"
     if not path.exists():
         return {}
     try:
