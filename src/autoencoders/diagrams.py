@@ -1,4 +1,4 @@
-"""Drawings of networks: a block for each tensor, with its size, and what leads from one to the next."""
+"""Drawings of networks: a block for each tensor, with its size, and the layers between them."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,13 +22,14 @@ def network(stages: list[tuple], skips: list[tuple[int, int]] = (), title: str =
     for role, _, _ in stages:
         if role not in ROLES:
             raise ValueError(f"role={role!r}: expected one of {', '.join(ROLES)}")
+    # Everything is laid out in inches: the axes' units, so that text and blocks fit one another.
     sizes = [_block(shape) for _, _, shape in stages]
     width = sum(w for w, _ in sizes) + GAP * (len(stages) + 0.6)
     tallest = max(h for _, h in sizes)
     if ax is None:
         ax = plt.subplots(figsize=(width, tallest + 1.6 + 0.45 * len(skips)))[1]
     left = 0.5 * GAP
-    places = []
+    places = []  # where skip connections begin and end: the middle of each block's top
     for (role, layer, shape), (w, h) in zip(stages, sizes, strict=True):
         ax.add_patch(Rectangle((left, -h / 2), w, h, color=ROLES[role], alpha=0.85, lw=0))
         ax.text(left + w / 2, -h / 2 - 0.1, _words(shape), ha="center", va="top")
@@ -38,6 +39,7 @@ def network(stages: list[tuple], skips: list[tuple[int, int]] = (), title: str =
             ax.text(left - 0.5 * GAP, -0.14, layer, ha="center", va="top", rotation=90)
         places.append((left + w / 2, h / 2))
         left += w + GAP
+    # After the blocks, so that the bows lie over them.
     for start, end in skips:
         _skip(ax, places[start], places[end])
     ax.set(xlim=(0, width), ylim=(-tallest / 2 - 1.1, tallest / 2 + 0.1 + 0.45 * len(skips)))
@@ -49,7 +51,7 @@ def network(stages: list[tuple], skips: list[tuple[int, int]] = (), title: str =
 
 def _block(shape: tuple) -> tuple[float, float]:
     """Width and height in inches: logarithmic, or 49,152 values would dwarf all others."""
-    if len(shape) == 1:
+    if len(shape) == 1:  # a vector: a thin bar
         return 0.14, 0.35 + 0.16 * np.log2(shape[0])
     channels, rows, _ = shape
     return 0.1 + 0.07 * np.log2(channels + 1), 0.3 + 0.3 * np.log2(rows)
@@ -69,9 +71,8 @@ def _arrow(ax, start, end, **style) -> None:
 
 def _skip(ax, start, end) -> None:
     """A bow over the blocks from one to another."""
-    rise = -0.25
-    style = f"arc3,rad={rise}"
-    _arrow(ax, start, end, connectionstyle=style, color=GREY, ls="--", lw=1.6)
+    # Bent to the left of its way, which is upwards for one that runs to the right.
+    _arrow(ax, start, end, connectionstyle="arc3,rad=-0.25", color=GREY, ls="--", lw=1.6)
 
 
 def flow(
@@ -132,6 +133,7 @@ def flow(
 def _sides(a: np.ndarray, b: np.ndarray, wide: float, high: float) -> tuple[tuple, tuple]:
     """Where an arrow leaves one box and meets the other: the sides that face each other."""
     half = np.array([wide, high]) / 2 * np.sign(b - a)
+    # Boxes side by side are joined at their sides, others at top and bottom.
     beside = abs(b - a)[0] >= wide
     half[1 if beside else 0] = 0
     return tuple(a + half), tuple(b - half)

@@ -86,6 +86,8 @@ def _show(pictures) -> np.ndarray:
 
 def _picture(axis, picture, title: str = "", side: float = SIDE) -> None:
     white = 255 if picture.dtype == np.uint8 else 1
+    # Without interpolation, and stretched to axes of whole pixels, a page shows the pixels as they
+    # are; matplotlib would otherwise smooth away what is to be compared.
     axis.imshow(picture, cmap="gray", vmin=0, vmax=white, interpolation="none", aspect="auto")
     longest = max(len(line) for line in title.split("\n"))
     # A title wider than its picture would run into the next one.
@@ -107,6 +109,8 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
     `heads` are the inches over each row for its titles, `left` those beside them for their names;
     `title` says the figure's message over all of them.
     """
+    # By hand and not by matplotlib's layout, which makes room for a row's titles by shrinking its
+    # pictures: then columns no longer stand in line.
     gap = 0.06
     top = LINE * (title.count("\n") + 1) + 0.12 if title else 0.0
     width = left + columns * side + (columns - 1) * gap
@@ -193,6 +197,7 @@ def before_after(
             f"shapes {before.shape} and {after.shape}: expected as many pictures of one size "
             "before as after"
         )
+    # Bytes would wrap around where the difference is negative.
     unit = [x / 255.0 if x.dtype == np.uint8 else x for x in (before, after)]
     error = np.clip(0.5 + magnify * (unit[1] - unit[0]), 0, 1)
     shown = {names[0]: before, names[1]: after, f"error ×{magnify:g}": error}
@@ -247,6 +252,7 @@ def lines(
     if ax is None:
         ax = plt.subplots(figsize=(9, 5.4))[1]
     looks = {name: look(name) for name in curves}
+    # Names without a look of their own get what no codec in this figure has.
     used = {(style["color"], style["marker"]) for style in looks.values() if style}
     spare = [pair for pair in zip(COLOURS, MARKERS, strict=True) if pair not in used]
     # More than seven lines: the same colours and markers again, dashed.
@@ -273,6 +279,7 @@ def label_ends(ax) -> None:
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in named]
     heights = [to_axes.transform(end)[1] for end in ends]
+    # Text has a size in inches, places are shares of the axes' height.
     inches = ax.figure.get_size_inches()[1] * ax.get_position().height
     step = LINE / inches
     # Of lines that end about as high the leftmost is named first, so that few leaders cross.
@@ -295,6 +302,7 @@ def label_ends(ax) -> None:
 def _apart(heights, step: float) -> np.ndarray:
     """Rising heights, moved as little as makes each at least `step` above the one below."""
     apart = np.array(heights, float)
+    # Two that are too near are pushed apart, half each, until all have room.
     for _ in range(100):
         lacking = step - np.diff(apart)
         if (lacking <= 1e-6).all():
