@@ -1,4 +1,4 @@
-"""Figures for notebooks and slides: arrays in, axes out; nothing here trains or computes a metric."""
+"""Figures for notebooks and slides: arrays in, axes out; nothing here trains or measures."""
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
