@@ -18,11 +18,6 @@ from autoencoders import data
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ROOT / "datasets"
 SETS = ("turntable", "wheels", "bodies")
-RENDERED = [name for name in SETS if (DATASETS / name / f"{name}.csv").exists()]
-needs_bodies = pytest.mark.skipif(
-    "bodies" not in RENDERED,
-    reason="datasets/bodies is not whole yet; see its README for the command that goes on",
-)
 TRAINED_ON = {"sedan": 118, "suv": 94, "hatchback": 82, "wagon": 58}
 TRAINED_ON |= {"coupe": 25, "van": 14, "pickup": 10}
 
@@ -46,7 +41,7 @@ def test_no_seed_is_used_twice():
     with (ROOT / "cars_sample" / "cars.csv").open(newline="", encoding="utf-8") as file:
         used = [int(row["seed"]) for row in csv.DictReader(file)]
     used += range(1000, 1116)
-    for name in RENDERED:
+    for name in SETS:
         if name == "turntable":
             used += {int(row["car"]) for row in table(name)}
         else:
@@ -54,7 +49,7 @@ def test_no_seed_is_used_twice():
     assert len(set(used)) == len(used)
 
 
-@pytest.mark.parametrize("name", RENDERED)
+@pytest.mark.parametrize("name", SETS)
 def test_each_set_has_its_licence_and_its_figures(name):
     licence = (DATASETS / name / "LICENSE").read_text("utf-8")
     assert licence.startswith("Creative Commons Legal Code\n\nCC0 1.0 Universal")
@@ -63,7 +58,7 @@ def test_each_set_has_its_licence_and_its_figures(name):
     assert [link for link in links if not (DATASETS / name / link).exists()] == []
 
 
-@pytest.mark.parametrize("name", RENDERED)
+@pytest.mark.parametrize("name", SETS)
 def test_readme_has_the_figures_of_the_files(name, monkeypatch):
     """`python datasets/measure.py` writes them; other machines may round differently in the last place."""
     monkeypatch.syspath_prepend(str(DATASETS))
@@ -355,7 +350,6 @@ def test_wheels_differ_from_their_table(tmp_path, name):
 # Bodies.
 
 
-@needs_bodies
 def test_bodies_are_read_by_torchvision():
     for split, counts in (("train", TRAINED_ON), ("test", dict.fromkeys(TRAINED_ON, 40))):
         folder = ImageFolder(DATASETS / "bodies" / split)
@@ -365,7 +359,6 @@ def test_bodies_are_read_by_torchvision():
     assert picture.size == (128, 128) and picture.mode == "RGB"
 
 
-@needs_bodies
 def test_bodies_are_jpeg_of_full_colour_resolution():
     rows = table("bodies")
     assert len(rows) == 681
@@ -378,7 +371,6 @@ def test_bodies_are_jpeg_of_full_colour_resolution():
     assert all(row["file"].startswith(row["split"]) for row in rows)
 
 
-@needs_bodies
 def test_bodies_as_read():
     cars = data.bodies(64)
     assert cars.pictures.shape == (681, 3, 64, 64)
@@ -390,7 +382,7 @@ def test_bodies_as_read():
 
 def test_no_picture_of_a_set_is_in_another_split():
     """By digest; the nearest pairs stand in the READMEs."""
-    for name in RENDERED:
+    for name in SETS:
         seen = Counter(row["sha256"] for row in table(name))
         assert max(seen.values()) == 1
 
@@ -405,7 +397,6 @@ def small_bodies(tmp_path):
     return tmp_path
 
 
-@needs_bodies
 def test_bodies_that_are_not_whole(small_bodies):
     assert len(data.bodies(32, small_bodies).pictures) == 14
     picture = next((small_bodies / "test" / "van").iterdir())
@@ -421,7 +412,6 @@ def test_bodies_that_are_not_whole(small_bodies):
         data.bodies(32, small_bodies)
 
 
-@needs_bodies
 def test_bodies_differ_from_their_table(small_bodies):
     rows = [row for row in table("bodies") if (small_bodies / row["file"]).exists()]
     write_table(small_bodies / "bodies.csv", rows)
