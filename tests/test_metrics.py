@@ -141,3 +141,93 @@ def test_wilson_errors():
         metrics.wilson(5, 4)
     with pytest.raises(ValueError, match="n=0"):
         metrics.wilson(0, 0)
+
+
+def test_mcnemar_counts_only_where_the_two_differ():
+    """6 of 6 differences in one direction: the chance of that or its mirror image is 2 / 2^6."""
+    both = [True] * 50
+    a, b = [*both, *[True] * 6], [*both, *[False] * 6]
+    assert metrics.mcnemar(a, b) == metrics.mcnemar(b, a) == pytest.approx(2 / 64)
+    assert metrics.mcnemar(a, a) == 1
+    with pytest.raises(ValueError, match=r"shapes \(2,\) and \(1,\): expected two equal ones"):
+        metrics.mcnemar([1, 0], [1])
+
+
+def test_paired_bootstrap_is_narrow_where_items_agree_on_the_difference():
+    random = np.random.default_rng(0)
+    items = random.normal(25, 3, 20)
+    mean, low, high = metrics.paired_bootstrap(items + 1, items)
+    assert mean == pytest.approx(1) and high - low < 1e-9
+    mean, low, high = metrics.paired_bootstrap(random.normal(0, 1, 400), np.zeros(400))
+    assert low < 0 < high
+    # Four standard errors wide, as theory says of a mean of 400 values.
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+
+
+def test_mean_interval_is_students():
+    """For three values 4.30 standard errors to either side."""
+    mean, low, high = metrics.mean_interval([1.0, 2.0, 3.0])
+    assert mean == 2 and high - mean == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert mean - low == pytest.approx(high - mean)
+    with pytest.raises(ValueError, match=r"values \[1.0\]: expected at least two"):
+        metrics.mean_interval([1.0])
+
+
+def test_a_curve_is_read_between_its_settings():
+    curve = metrics.Curve(
+        np.array([[100.0, 300], [400, 1200]]), np.array([[20.0, 24], [28, 32]])
+    )  # 200 bytes at 22 dB, 800 at 30
+    assert curve.bytes_at(26) == pytest.approx(400)
+    assert curve.quality_at(400) == pytest.approx(26)
+    np.testing.assert_allclose(curve.of([1, 1]).mean(), [[300, 1200], [24, 32]])
+    with pytest.raises(ValueError, match=r"31.00 dB: expected from 22.00 to 30.00"):
+        curve.bytes_at(31)
+    with pytest.raises(ValueError, match=r"100.00 bytes: expected from 200.00 to 800.00"):
+        curve.quality_at(100)
+
+
+def test_a_sweep_measures_files_that_were_decoded(pictures):
+    curve = metrics.pillow_sweep("JPEG", pictures[:2], (30, 80))
+    file, decoded = metrics.pillow(pictures[1], "JPEG", 80)
+    assert curve.sizes.shape == (2, 2) and curve.sizes[1, 1] == len(file)
+    assert curve.quality[1, 1] == metrics.psnr(pictures[1:2], decoded[None])[0]
+    sizes = metrics.sweep(lambda picture, setting: (setting, picture), pictures[:2], (7,))
+    assert sizes.sizes.tolist() == [[7, 7]] and np.isinf(sizes.quality).all()
+
+
+def test_bd_rate_interval_holds_the_rate_and_is_of_pairs():
+    random = np.random.default_rng(0)
+    quality = np.linspace(25, 35, 5)[:, None] + np.zeros((5, 12))
+    theirs = np.exp(quality / 8) * random.uniform(0.5, 2, 12)  # pictures differ fourfold
+    ours = theirs * random.uniform(0.68, 0.72, 12)  # and yet each takes some 30 % less
+    rate, low, high = metrics.bd_rate_interval(
+        metrics.Curve(ours, quality), metrics.Curve(theirs, quality), draws=200
+    )
+    assert low < rate < high and rate == pytest.approx(-30, abs=1)
+    assert high - low < 2  # unpaired pictures would give some 40
+    with pytest.raises(ValueError, match="12 and 11 pictures: expected curves of the same"):
+        metrics.bd_rate_interval(
+            metrics.Curve(ours, quality), metrics.Curve(theirs[:, 1:], quality[:, 1:])
+        )
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 10])
+def test_a_sheet_gives_each_picture_back_at_its_place(pictures, count):
+    some = np.resize(pictures, (count, *pictures.shape[1:]))
+    some = some + np.arange(count, dtype=np.uint8)[:, None, None, None]
+    file, decoded = metrics.sheet(some, "PNG", columns=4)
+    np.testing.assert_array_equal(decoded, some)
+    assert file[:4] == b"\x89PNG"
+
+
+def test_one_file_costs_less_than_many(pictures):
+    singles = sum(len(metrics.pillow(p, "AVIF 4:4:4", 50)[0]) for p in pictures)
+    file, decoded = metrics.sheet(pictures, "AVIF 4:4:4", 50)
+    assert len(file) < singles
+    assert metrics.psnr(pictures, decoded).min() > 20
+
+
+def test_jpeg_xl_without_its_plug_in_is_one_clear_error(pictures, monkeypatch):
+    monkeypatch.setattr(metrics, "has_jpeg_xl", lambda: False)
+    with pytest.raises(ValueError, match="pip install pillow-jxl-plugin"):
+        metrics.pillow(pictures[0], "JPEG XL", 50)
