@@ -15,6 +15,8 @@ from pathlib import Path
 from queue import Empty
 
 ANSWER = "application/x-answer+json"
+# Under this type `report.record` leaves a number in a cell's output, out of sight.
+RECORD = "application/vnd.autoencoders.result+json"
 TEXT = 200_000  # characters of a cell's text that are kept
 VALUE = 2**25  # bytes of an answer
 
@@ -72,17 +74,34 @@ def decode(value):
 
 
 def outline(outputs) -> dict:
-    """What can be compared of a cell's outputs: its text, the kinds of its pictures, its error."""
-    text, kinds, error = "", set(), None
+    """What can be compared of a cell's outputs.
+
+    Its text, the numbers that it records, `{name: value}`, the kinds of its pictures, its error.
+    """
+    text, records, kinds, error = "", {}, set(), None
     for output in outputs:
         if output["output_type"] == "stream":
             text += output["text"] if output["name"] == "stdout" else ""
         elif output["output_type"] == "error":
             error = f"{output['ename']}: {output['evalue']}"[:2000]
+        elif RECORD in output["data"]:
+            records |= recorded(output["data"][RECORD])
         else:
             kinds |= {kind for kind in output["data"] if kind.startswith("image/")}
             text += str(output["data"].get("text/plain", "")) + "\n"
-    return {"text": text[:TEXT], "images": sorted(kinds), "error": error}
+    return {"text": text[:TEXT], "records": records, "images": sorted(kinds), "error": error}
+
+
+def recorded(result) -> dict[str, float]:
+    """`{name: value}` of a recorded number, `{}` for anything else: it may come from anybody."""
+    if not isinstance(result, dict):
+        return {}
+    name, value = result.get("name"), result.get("value")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # A whole number may have thousands of digits, and is then no float.
+    if not isinstance(name, str) or len(name) > 200 or not number or not abs(value) < 1e300:
+        return {}
+    return {name: value}
 
 
 def answer(expression: str, inputs: str, names: dict) -> None:

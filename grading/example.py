@@ -10,7 +10,7 @@ import grade
 from assignment import release
 from autoencoders import data, metrics, svd
 from autoencoders.course import BUILD, ROOT
-from driver import Kernel
+from driver import RECORD, Kernel
 
 NAME = "01_svd_baseline"
 PROSE = "## My own idea: are all cars equally hard?\n\nThe PNG is a measure: what takes many bytes there has much texture, or noise."
@@ -66,11 +66,9 @@ def hasty(notebook, folder: Path) -> None:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.outputs]
     for cell in cells:
         for output in cell.outputs:
-            output.update(
-                {"text": output.text.replace("= 31.38 dB", "= 41.38 dB")}
-                if "text" in output
-                else {}
-            )
+            result = output.get("data", {}).get(RECORD, {})
+            if result.get("unit") == "dB":
+                result["value"] += 10  # decibels that no code gave
     cells[2].outputs, cells[4].execution_count = [], 77
     notebook.cells.append(new_markdown_cell("Claim: tight.svd of car_003.png, 1,000 bytes, 40 dB"))
     save(notebook, folder)

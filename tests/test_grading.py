@@ -27,6 +27,7 @@ import compare
 import driver
 import grade
 import sandbox
+from autoencoders import report
 
 ROOT = Path(__file__).resolve().parents[1]
 walls = pytest.mark.walls  # conftest.py skips it without bubblewrap, or fails it
@@ -621,14 +622,67 @@ def test_claims_are_read_out_of_prose():
     )
 
 
+def record(name, value) -> dict:
+    """A cell's output with a recorded number."""
+    data = {driver.RECORD: {"name": name, "value": value, "unit": "dB"}}
+    return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
+def test_the_record_is_the_one_of_the_package():
+    assert driver.RECORD == report.MIME
+
+
+@pytest.mark.parametrize(
+    "handed_in,finding",
+    [
+        ([("a.x", 25.01), ("a.n", 7)], ""),
+        (
+            [("a.x", 26.5), ("a.n", 7)],
+            "handed in: a.x = 26.5; the code gives 25, expected 24 to 26",
+        ),
+        ([("a.x", 25), ("a.n", 8)], "handed in: a.n = 8; the code gives 7"),
+        ([("a.x", 25)], "the code records a.n = 7, which was not handed in"),
+        ([("a.x", 25), ("a.n", 7), ("a.y", 1)], "a.y = 1; the code records no such number"),
+        ([("a.x", 25), ("a.n", "7")], "the code records a.n = 7, which was not handed in"),
+    ],
+)
+def test_recorded_numbers_are_compared_with_their_bands(handed_in, finding):
+    cell = new_code_cell("report.record(...)", execution_count=1)
+    cell.outputs = [record(name, value) for name, value in handed_in]
+    again = driver.outline([record("a.x", 25.0), record("a.n", 7)])
+    fresh = {1: {"state": "done"} | again}
+    found = compare.outputs([cell], fresh, {"a.x": (24, 26)}, {cell.id}, set())
+    assert [f["what"] for f in found] == [f["what"] for f in found if finding in f["what"]]
+    assert bool(found) == bool(finding)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        [1],
+        {"name": "a.x"},
+        {"name": 3, "value": 3},
+        {"name": "a.x", "value": True},
+        {"name": "a.x", "value": {"value": 1}},
+        {"name": "a.x", "value": float("nan")},
+        {"name": "a.x", "value": 10**4000},
+        {"name": "a" * 10**6, "value": 1},
+    ],
+)
+def test_a_record_that_is_none_is_passed_over(result):
+    output = {"output_type": "display_data", "data": {driver.RECORD: result}, "metadata": {}}
+    assert driver.outline([output])["records"] == {}
+
+
 def test_hostile_text_costs_no_time():
     """Of the processor, whatever else it does: a pattern that backtracks would take hours."""
     started = time.process_time()
     for text in ("claim" + ":" * 10**6, "claim: " + "a" * 10**6, "claim" + " " * 10**6):
         compare.claims([new_markdown_cell(text)])
         compare.differences(
-            {"text": text, "images": [], "error": None},
-            {"text": "1", "images": [], "error": None},
+            {"text": text, "records": {}, "images": [], "error": None},
+            {"text": "1", "records": {}, "images": [], "error": None},
             {},
             False,
         )
@@ -642,7 +696,8 @@ def test_a_widget_of_the_course_is_passed_over_and_one_of_their_own_is_not():
         "metadata": {},
     }
     cell = new_code_cell("interact(keep)", outputs=[view], execution_count=1)
-    fresh = {1: {"state": "done", "text": "a still", "images": ["image/png"], "error": None}}
+    still = {"text": "a still", "records": {}, "images": ["image/png"], "error": None}
+    fresh = {1: {"state": "done"} | still}
     assert compare.outputs([cell], fresh, {}, set(), {"interact(keep)"}) == []
     assert compare.outputs([cell], fresh, {}, set(), set()) != []
 
