@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from conftest import car
 
 from autoencoders import metrics, svd
@@ -240,3 +241,48 @@ def test_callers_errors(picture):
         svd.to_picture(np.zeros((4, 4)))
     with pytest.raises(ValueError, match=r"expected \(N, m, n\) with m <= n"):
         svd.decompose_all(np.zeros((2, 9, 3)))
+
+
+@pytest.fixture(scope="module")
+def blocks() -> svd.BlockPCA:
+    random = torch.Generator().manual_seed(0)
+    return svd.BlockPCA(torch.rand(6, 3, 32, 48, generator=random))
+
+
+def test_all_components_give_the_picture_back(blocks):
+    x = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    latent = blocks.encode(x, 192)
+    assert latent.shape == (2, 24, 192)
+    torch.testing.assert_close(blocks.decode(latent, 32, 48), x, atol=1e-5, rtol=0)
+
+
+def test_no_other_basis_of_as_many_patterns_is_closer(blocks):
+    """To the pictures it was fitted to: the error is the sum of the variances left out."""
+    x = torch.rand(6, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    flat = blocks._blocks(x).flatten(0, 1) - blocks.mean
+    variances = torch.linalg.svdvals(flat) ** 2 / len(flat)
+    k = 20
+    kept = flat @ blocks.basis[:k].T @ blocks.basis[:k]
+    error = ((flat - kept) ** 2).sum(1).mean()
+    torch.testing.assert_close(error, variances[k:].sum(), rtol=1e-4, atol=0)
+
+
+def test_a_file_of_shared_blocks_comes_back(blocks, pictures):
+    picture = pictures[0][:32, :48]
+    coarse, fine = (blocks.compress(picture, step) for step in (0.2, 0.02))
+    assert len(coarse) < len(fine)
+    decoded = blocks.decompress(fine)
+    assert decoded.shape == picture.shape and decoded.dtype == np.uint8
+    error = np.abs(decoded.astype(int) - picture).mean()
+    assert error < np.abs(blocks.decompress(coarse).astype(int) - picture).mean()
+    with pytest.raises(ValueError, match="50x32 pixels: expected sides that 8 divides"):
+        blocks.compress(np.zeros((32, 50, 3), np.uint8), 0.1)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 9, 40, -1])
+def test_a_damaged_file_of_shared_blocks_is_refused(blocks, pictures, cut):
+    file = blocks.compress(pictures[0][:32, :48], 0.05)
+    with pytest.raises(svd.CorruptFileError, match="no picture of shared blocks"):
+        blocks.decompress(file[:cut])
+    with pytest.raises(svd.CorruptFileError, match="no picture of shared blocks"):
+        blocks.decompress(b"\xff" * 9 + file[9:])

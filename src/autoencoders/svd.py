@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 import torch
 from threadpoolctl import threadpool_limits
+from torch.nn import functional as F
 
 from autoencoders.course import CorruptFileError
 
@@ -224,3 +225,71 @@ def _decode(data: bytes, rank: int, count: int) -> bytes:
     rows = np.frombuffer(packed, np.int8).reshape(rank, -1)
     smooth = np.unpackbits(np.frombuffer(data[:flags], np.uint8))[:rank].astype(bool)
     return np.where(smooth[:, None], np.cumsum(rows, axis=1, dtype=np.int8), rows).tobytes()
+
+
+# ---- A basis that all pictures share ----
+
+
+class BlockPCA:
+    """Principal components of square blocks, the same for all pictures.
+
+    A picture is cut into blocks of `side` x `side` pixels, and each block becomes its products with
+    the first components: PCA (Pearson 1901) on blocks, as JPEG has cosines on blocks. Fit it to
+    training pictures `(N, 3, H, W)`, float32 in [0, 1]. Sender and receiver both need the basis.
+    """
+
+    HEADER = struct.Struct("<HHBf")  # height, width, components, step
+
+    def __init__(self, pictures: torch.Tensor, side: int = 8):
+        self.side = side
+        blocks = self._blocks(pictures).flatten(0, 1)  # (N * blocks, 3 * side * side)
+        self.mean = blocks.mean(0)
+        self.basis = torch.linalg.svd(blocks - self.mean, full_matrices=False).Vh
+
+    def encode(self, pictures: torch.Tensor, k: int) -> torch.Tensor:
+        """The first `k` values of each block, `(N, blocks, k)`."""
+        return (self._blocks(pictures) - self.mean) @ self.basis[:k].T
+
+    def decode(self, latent: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Pictures `(N, 3, height, width)` of what `encode` returned."""
+        blocks = latent @ self.basis[: latent.shape[-1]] + self.mean
+        pictures = F.fold(blocks.mT, (height, width), self.side, stride=self.side)
+        return pictures.clamp(0, 1)
+
+    def compress(self, picture: np.ndarray, step: float, k: int = 48) -> bytes:
+        """A file of a uint8 picture `(H, W, 3)`: its values as whole steps, packed by zlib.
+
+        `step` says how coarsely they are rounded, in units of white. Raises ValueError.
+        """
+        height, width, _ = picture.shape
+        if height % self.side or width % self.side:
+            raise ValueError(
+                f"a picture of {width}x{height} pixels: expected sides that {self.side} divides; "
+                "crop it"
+            )
+        x = torch.from_numpy(picture).movedim(-1, 0)[None].float() / 255
+        steps = (self.encode(x, k)[0] / step).round().clamp(-127, 127).to(torch.int8)
+        # Component by component: like stands beside like, which zlib finds easier to pack.
+        packed = zlib.compress(steps.T.contiguous().numpy().tobytes(), 9)
+        return self.HEADER.pack(height, width, k, step) + packed
+
+    def decompress(self, file: bytes) -> np.ndarray:
+        """The picture in a file of `compress`, uint8 `(H, W, 3)`. Raises CorruptFileError."""
+        try:
+            height, width, k, step = self.HEADER.unpack_from(file)
+            limit = height * width * k // self.side**2
+            values = zlib.decompressobj().decompress(file[self.HEADER.size :], limit + 1)
+            if len(values) != limit or not 0 < step < 1e3:
+                raise ValueError(f"{len(values)} values of step {step}, expected {limit}")
+            steps = np.frombuffer(values, np.int8).reshape(k, -1).T.astype(np.float32)
+            latent = torch.from_numpy(steps * np.float32(step))[None]
+            x = self.decode(latent, height, width)[0]
+        except (ValueError, RuntimeError, zlib.error, struct.error) as error:
+            raise CorruptFileError(
+                f"no picture of shared blocks ({error}): expected a file of BlockPCA.compress"
+            ) from None
+        return (x.movedim(0, -1) * 255).round().byte().numpy()
+
+    def _blocks(self, pictures: torch.Tensor) -> torch.Tensor:
+        """`(N, 3, H, W)` -> `(N, blocks, 3 * side * side)`."""
+        return F.unfold(pictures, self.side, stride=self.side).mT
