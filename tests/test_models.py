@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from autoencoders import losses, models, training
+from autoencoders import course, losses, models, training
 
 
 @pytest.mark.parametrize("size", [32, 48, 128, 256])
@@ -195,3 +195,28 @@ def test_wrong_shapes(model, shape, wanted):
 def test_sizes_of_nothing(make):
     with pytest.raises(ValueError, match="=0: expected at least 1"):
         make()
+
+
+def test_a_saved_model_comes_back(tmp_path):
+    torch.manual_seed(0)
+    model = models.ConvAutoencoder(32, 64, width=4).eval()
+    models.save(model, tmp_path / "a.pt")
+    loaded = models.load(tmp_path / "a.pt", models.ConvAutoencoder)
+    x = torch.rand(2, 3, 32, 32)
+    assert loaded.arguments == model.arguments and not loaded.training
+    torch.testing.assert_close(loaded(x), model(x), atol=2e-3, rtol=0)
+    assert (tmp_path / "a.pt").stat().st_size < 2.2 * models.parameters(model) + 8000
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "missing"])
+def test_a_damaged_model_is_one_clear_error(tmp_path, damage):
+    path = tmp_path / "a.pt"
+    models.save(models.ConvAutoencoder(32, 64, width=4), path)
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": content[:-900], "empty": b"", "other": content}[damage])
+    kind = models.DenseAutoencoder if damage == "other" else models.ConvAutoencoder
+    with pytest.raises(course.CorruptFileError, match=r"a.pt cannot be read \(.*git checkout"):
+        models.load(path, kind)

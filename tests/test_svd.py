@@ -246,7 +246,7 @@ def test_callers_errors(picture):
 @pytest.fixture(scope="module")
 def blocks() -> svd.BlockPCA:
     random = torch.Generator().manual_seed(0)
-    return svd.BlockPCA(torch.rand(6, 3, 32, 48, generator=random))
+    return svd.BlockPCA(torch.rand(12, 3, 32, 48, generator=random))
 
 
 def test_all_components_give_the_picture_back(blocks):
@@ -258,7 +258,7 @@ def test_all_components_give_the_picture_back(blocks):
 
 def test_no_other_basis_of_as_many_patterns_is_closer(blocks):
     """To the pictures it was fitted to: the error is the sum of the variances left out."""
-    x = torch.rand(6, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(12, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     flat = blocks._blocks(x).flatten(0, 1) - blocks.mean
     variances = torch.linalg.svdvals(flat) ** 2 / len(flat)
     k = 20

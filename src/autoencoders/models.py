@@ -1,9 +1,12 @@
-"""Autoencoders and denoisers for square pictures, an encoder to a latent and a decoder back, and classifiers. In [0, 1] in and out."""
+"""Autoencoders, denoisers and classifiers for square pictures with values in [0, 1]."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
+
+from autoencoders import course
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
@@ -252,3 +255,33 @@ def check(size: int, latent: int) -> None:
 def parameters(module: nn.Module) -> int:
     """The number of learnt values in a model or a part of it."""
     return sum(p.numel() for p in module.parameters())
+
+
+def save(model: nn.Module, path: str | Path) -> None:
+    """Write a model's constructor arguments and its weights, in half precision."""
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    content = {"model": type(model).__name__, "arguments": model.arguments, "weights": weights}
+    with course.replacing(Path(path)) as part:
+        torch.save(content, part)
+
+
+def load(path: str | Path, kind: type[nn.Module]) -> nn.Module:
+    """The model of class `kind` in a file of `save`, ready for use.
+
+    Nothing in the file is executed. Raises CorruptFileError, which names the file, for one that is
+    damaged or holds another model.
+    """
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["model"] != kind.__name__:
+            raise ValueError(f"a {content['model']}")
+        model = kind(**content["arguments"])
+        model.load_state_dict({name: w.float() for name, w in content["weights"].items()})
+    except Exception as error:  # zip, pickle and torch have errors of their own for a damaged file
+        about = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise course.CorruptFileError(
+            f"{path.name} cannot be read ({about}): expected a whole file of models.save with a "
+            f"{kind.__name__}; restore it: git checkout {path.parent.name}/{path.name}"
+        ) from None
+    return model.eval()

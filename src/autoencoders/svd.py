@@ -278,8 +278,9 @@ class BlockPCA:
         try:
             height, width, k, step = self.HEADER.unpack_from(file)
             limit = height * width * k // self.side**2
-            values = zlib.decompressobj().decompress(file[self.HEADER.size :], limit + 1)
-            if len(values) != limit or not 0 < step < 1e3:
+            unpacker = zlib.decompressobj()
+            values = unpacker.decompress(file[self.HEADER.size :], limit + 1)
+            if len(values) != limit or not unpacker.eof or not 0 < step < 1e3:
                 raise ValueError(f"{len(values)} values of step {step}, expected {limit}")
             steps = np.frombuffer(values, np.int8).reshape(k, -1).T.astype(np.float32)
             latent = torch.from_numpy(steps * np.float32(step))[None]
