@@ -115,7 +115,8 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
     top = LINE * (title.count("\n") + 1) + 0.12 if title else 0.0
     width = left + columns * side + (columns - 1) * gap
     height = top + sum(heads) + len(heads) * side + (len(heads) - 1) * gap
-    figure = plt.figure(figsize=(width, height), layout="none")
+    with plt.rc_context({"figure.constrained_layout.use": False}):
+        figure = plt.figure(figsize=(width, height))
     if title:
         figure.suptitle(title, x=left / width, y=1 - 0.05 / height, ha="left", va="top")
     axes = np.empty((len(heads), columns), object)
