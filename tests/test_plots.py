@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from autoencoders import data, plots
@@ -116,6 +117,18 @@ def test_a_codec_has_one_look_everywhere():
     assert len({line.get_color() for line in several.lines}) == 3
     looks = [plots.look(name) for name in plots.LOOKS]
     assert len({(style["color"], style["marker"], style["ls"]) for style in looks}) == len(looks)
+
+
+def test_names_stand_at_the_height_of_their_lines_on_linear_axes():
+    ax = plots.lines({"low": ([1, 2], [10, 15]), "high": ([1, 2], [10, 45])}, "", "", labels="ends")
+    assert all(-0.1 < text.xyann[1] < 1.1 for text in ax.texts)
+
+
+def test_tiles_keep_their_places_when_a_figure_is_saved(tmp_path):
+    plots.use_style()
+    figure = plots.grid(torch.rand(2, 3, 8, 8))[0, 0].figure
+    figure.savefig(tmp_path / "a.png", bbox_inches="tight")
+    assert not isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
 
 
 def test_names_at_the_ends_do_not_overlap():

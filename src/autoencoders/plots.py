@@ -115,8 +115,10 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
     top = LINE * (title.count("\n") + 1) + 0.12 if title else 0.0
     width = left + columns * side + (columns - 1) * gap
     height = top + sum(heads) + len(heads) * side + (len(heads) - 1) * gap
-    with plt.rc_context({"figure.constrained_layout.use": False}):
-        figure = plt.figure(figsize=(width, height))
+    # In two steps: a figure that never had a layout gets that of the course's style with its first
+    # savefig, since matplotlib takes None for "the default" when it restores what there was.
+    figure = plt.figure(figsize=(width, height), layout="constrained")
+    figure.set_layout_engine("none")
     if title:
         figure.suptitle(title, x=left / width, y=1 - 0.05 / height, ha="left", va="top")
     axes = np.empty((len(heads), columns), object)
@@ -277,6 +279,9 @@ def label_ends(ax) -> None:
     Call it last, once the axes have their limits: names that would overlap are moved apart.
     """
     named = [line for line in ax.lines if not line.get_label().startswith("_")]
+    # Asking for the limits is what makes matplotlib bring them up to date with the lines.
+    ax.get_xlim()
+    ax.get_ylim()
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [(line.get_xdata()[-1], line.get_ydata()[-1]) for line in named]
     heights = [to_axes.transform(end)[1] for end in ends]

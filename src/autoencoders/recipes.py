@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from autoencoders import course, data, losses, metrics, models, training
+from autoencoders import course, data, losses, metrics, models, svd, training
 
 LATENTS = (16, 32, 64, 128, 256)  # values, of 12,288 in a picture of 64x64
 SEEDS = (0, 1, 2)
@@ -37,27 +37,25 @@ def begin_at_mean(model: models.DenseAutoencoder, pictures: torch.Tensor) -> Non
         layers[-1].bias.copy_(mean)
 
 
-def begin_at_pca(model: models.DenseAutoencoder, pictures: torch.Tensor) -> None:
-    """Let an untrained dense autoencoder with one hidden layer do PCA of some pictures.
+def begin_at_pca(model: models.DenseAutoencoder, pca: svd.BlockPCA) -> None:
+    """Let an untrained dense autoencoder with one hidden layer do PCA of whole pictures.
 
     GELU passes large numbers on unchanged. Shifted up by 4 and back afterwards, each layer is
     nearly linear at first, and can bend when it is trained.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    flat = pictures.flatten(1)
-    mean = flat.mean(0)
     hidden, latent = model.arguments["hidden"], model.arguments["latent"]
-    patterns = torch.linalg.svd(flat - mean, full_matrices=False).Vh[:hidden]  # (hidden, pixels)
-    spread = ((flat - mean) @ patterns[0]).std()
+    patterns = pca.basis[:hidden]  # (hidden, pixels)
     eye = torch.eye(hidden)
-    starts = (patterns / spread, eye[:latent], eye[:, :latent], patterns.T * spread)
+    # The first component varies most; with its spread as the unit no value reaches GELU's bend.
+    starts = (patterns / pca.spread, eye[:latent], eye[:, :latent], patterns.T * pca.spread)
     with torch.no_grad():
         for layer, weight in zip(layers, starts, strict=True):
             layer.weight.copy_(weight)
-        layers[0].bias.copy_(4 - layers[0].weight @ mean)
+        layers[0].bias.copy_(4 - layers[0].weight @ pca.mean)
         layers[1].bias.fill_(-4)
         layers[2].bias.fill_(4)
-        layers[3].bias.copy_(mean - 4 * layers[3].weight.sum(1))
+        layers[3].bias.copy_(pca.mean - 4 * layers[3].weight.sum(1))
 
 
 def dense_optimizer(model: models.DenseAutoencoder, first: float, lr: float):
@@ -89,17 +87,20 @@ CONV = {"kind": "convolutional", "lr": 8e-3, "epochs": 320}
 CONDITIONS = {
     "dense, whole pictures": DENSE | {"prepare": data.augment(), "epochs": 160},
     "dense, shifted pictures": DENSE | {"prepare": shifted, "epochs": 480},
+    "dense, shifted pictures, PCA start": DENSE | {"prepare": shifted, "epochs": 160},
     # A hidden layer of six values gives it as few parameters as the convolutional network has.
     "dense, 6 hidden values": DENSE | {"prepare": shifted, "epochs": 480, "hidden": 6, "lr": 1e-3},
     "convolutional, whole pictures": CONV | {"prepare": data.augment()},
     "convolutional, shifted pictures": CONV | {"prepare": shifted},
     "convolutional, crops": CONV | {"prepare": data.augment(crop=48)},
 }
-TWICE = ", twice as long"  # behind a condition's name
+PCA_START = ", PCA start"
+TWICE = ", twice as long"  # both behind a condition's name
 # What the sweep trains, the most telling first: conditions and their latents.
 SWEEP = {
     "convolutional, shifted pictures": LATENTS,
-    "dense, shifted pictures": LATENTS,
+    "dense, shifted pictures, PCA start": LATENTS,
+    "dense, shifted pictures": (256,),
     "convolutional, whole pictures": (256,),
     "dense, whole pictures": (256,),
     "convolutional, crops": (256,),
@@ -117,6 +118,16 @@ def small_model(condition: str, latent: int) -> nn.Module:
     return models.ConvAutoencoder(64, latent, width=16)
 
 
+def many_shifted(pictures: torch.Tensor, times: int = 30) -> torch.Tensor:
+    """Each picture `times` times, shifted and mirrored at random: `(times * N, 3, H, W)`.
+
+    What PCA is fitted to, so that it sees what a network sees that trains on `shifted` pictures.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.cat([shifted(pictures) for _ in range(times)])
+
+
 def train_small(
     condition: str, latent: int, seed: int, cars: torch.Tensor
 ) -> tuple[nn.Module, dict]:
@@ -130,15 +141,20 @@ def train_small(
     train, validation, _ = data.split(len(cars))
     training.seed_everything(seed)
     model = initialise(small_model(condition, latent))
+    optimizer = None
     if recipe["kind"] == "dense":
         begin_at_mean(model, cars[train])
+    if condition.endswith(PCA_START):
+        begin_at_pca(model, svd.BlockPCA(many_shifted(cars[train]), side=64))
+        optimizer = dense_optimizer(model, first=5e-5, lr=recipe["lr"])
     history = training.fit(
         model,
         losses.mse,
         cars[train],
         cars[validation],
         epochs=epochs,
-        lr=recipe["lr"],
+        optimizer=optimizer,
+        lr=None if optimizer else recipe["lr"],
         batch_size=16,
         prepare_batch=recipe["prepare"],
         validate_every=epochs // 40,
