@@ -216,6 +216,39 @@ def test_refuse_the_student_version(name):
         hidden.TESTS[name](asker(names))
 
 
+def wrong_loop(
+    zero: bool = True,
+    copied: bool = True,
+    restored: bool = True,
+    trained: str = "pictures",
+    measured: str = "validation",
+    patience: str = "patience",
+) -> str:
+    """A training loop as in notebook 02, with one thing wrong."""
+    state = "model.state_dict().items()"
+    best = f"{{k: v.clone() for k, v in {state}}}" if copied else f"dict({state})"
+    return f"""
+def train_until_best(model, loss_of, pictures, validation, epochs, lr, batch_size, patience):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    found, pictures = [], {trained}
+    for _ in range(epochs):
+        for batch in pictures[torch.randperm(len(pictures))].split(batch_size):
+            loss = loss_of(model, batch)
+            {"optimizer.zero_grad()" if zero else ""}
+            loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            found.append(loss_of(model, {measured}).item())
+        since_best = len(found) - 1 - found.index(min(found))
+        if since_best == 0:
+            best = {best}
+        if since_best >= {patience}:
+            break
+    {"model.load_state_dict(best)" if restored else ""}
+    return found
+"""
+
+
 # Each a wrong answer and a part of what the hidden test says to it.
 WRONG = {
     "write_svd": [
@@ -295,28 +328,52 @@ WRONG = {
         ("break_even = lambda h, w, n: 3 * h * w / (n * (h + 3 * w + 1))", "expected"),
         ("break_even = lambda h, w, n: None", "a number"),
     ],
-    "measure_convergence": [
+    "train_until_best": [
+        (wrong_loop(zero=False), "gradient"),
+        (wrong_loop(copied=False), "best epoch"),
+        (wrong_loop(restored=False), "best epoch"),
+        (wrong_loop(trained="torch.cat([pictures, validation])"), "validation loss"),
+        (wrong_loop(trained="pictures[: len(pictures) // 2]"), "validation loss"),
+        (wrong_loop(measured="pictures"), "validation loss"),
+        (wrong_loop(patience="epochs"), "until the patience"),
+        (wrong_loop(patience="patience + 1"), "until the patience"),
+        ("train_until_best = lambda *rest: []", "0 validation losses"),
+    ],
+    "small_autoencoder": [
+        ("old = small_autoencoder\nsmall_autoencoder = lambda n: old(2 * n)", "of at most"),
+        # It fits the first test's number alone.
+        ("old = small_autoencoder\nsmall_autoencoder = lambda n: old(64)", "dB on other cars"),
+        ("small_autoencoder = lambda n: models.DenseAutoencoder(64, n, 64)", "dB on other cars"),
         (
-            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'gain': x - sum(f) / len(f)}",
-            "gain",
-        ),  # over the mean
-        (
-            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'spread': float(np.std(f))}",
-            "spread",
+            "class Shrink(nn.Module):\n    def forward(self, x):\n"
+            "        return nn.functional.interpolate(x, 6, mode='area')\n"
+            "class Enlarge(nn.Module):\n"
+            "    def __init__(self):\n        super().__init__()\n"
+            "        self.gain = nn.Parameter(torch.ones(1))\n"
+            "    def forward(self, x):\n"
+            "        return self.gain * nn.functional.interpolate(x, 64, mode='bicubic')\n"
+            "class Thumbnails(nn.Module):\n"
+            "    def __init__(self):\n        super().__init__()\n"
+            "        self.encoder, self.decoder = Shrink(), Enlarge()\n"
+            "    def forward(self, x):\n        return self.decoder(self.encoder(x))\n"
+            "small_autoencoder = lambda n: Thumbnails()",
+            "dB on other cars",
         ),
         (
-            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': x - f[0] < max(f) - min(f)}",
-            "converged",
+            "old = small_autoencoder\nclass Keep(nn.Module):\n"
+            "    def __init__(self, e):\n        super().__init__()\n        self.e = e\n"
+            "    def forward(self, x):\n        Keep.x = x\n        return self.e(x)[:, :1]\n"
+            "class Give(nn.Module):\n"
+            "    def forward(self, x):\n        return Keep.x + 0 * x.mean()\n"
+            "def small_autoencoder(n):\n    m = nn.Sequential()\n"
+            "    m.add_module('encoder', Keep(old(n).encoder))\n"
+            "    m.add_module('decoder', Give())\n    return m",
+            "dB on other cars",
         ),
         (
-            "old = convergence\nconvergence = lambda f, x: old(f, x) | {'converged': abs(x - f[0]) <= max(f) - min(f)}",
-            "converged|spread",
+            "small_autoencoder = lambda n: models.DenseAutoencoder(64, n, 512)",
+            "parameters to train",
         ),
-        (
-            "convergence = lambda f, x: {'mean': 21.0, 'spread': 3.0, 'gain': 2.0, 'converged': True}",
-            "mean",
-        ),
-        ("convergence = lambda f, x: {'mean': sum(f) / len(f)}", "no 'spread'"),
     ],
     "byte_budget": [
         ("old = design\ndesign = lambda p, n: old(p, 2 * n)", "take"),  # too large

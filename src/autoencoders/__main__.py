@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
 
-from autoencoders import download
+from autoencoders import download, recipes
 from autoencoders.codec import cli
 
 
@@ -31,7 +32,26 @@ def run_download(arguments: argparse.Namespace) -> None:
         print(f"{name}: complete in {download.download(name, arguments.to)}")
 
 
-COMMANDS = (cli.add_encode, cli.add_decode, cli.add_info, cli.add_train, add_download)
+def add_recipe(commands) -> None:
+    """Add `recipe` to the parsers of the command line."""
+    command = commands.add_parser(
+        "recipe",
+        help="make again what a notebook reads because it takes longer than a notebook may",
+    )
+    command.add_argument(
+        "name", choices=sorted(recipes.RECIPES), metavar="NAME", help=" or ".join(recipes.RECIPES)
+    )
+    command.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to put it")
+    command.set_defaults(run=run_recipe)
+
+
+def run_recipe(arguments: argparse.Namespace) -> None:
+    """Train what a recipe says. Raises ValueError and OSError."""
+    recipes.RECIPES[arguments.name](arguments.out)
+    print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
+
+
+COMMANDS = (cli.add_encode, cli.add_decode, cli.add_info, cli.add_train, add_download, add_recipe)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -230,6 +230,19 @@ def _decode(data: bytes, rank: int, count: int) -> bytes:
 # ---- A basis that all pictures share ----
 
 
+def _principal(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The right singular vectors of `x` `(N, values)` as rows, and their singular values."""
+    if len(x) >= x.shape[1]:
+        _, s, vt = torch.linalg.svd(x, full_matrices=False)
+        return vt, s
+    # Few long rows, such as whole pictures: the small Gram matrix x xᵀ = u s² uᵀ is much cheaper.
+    u = torch.linalg.eigh(x @ x.T).eigenvectors.flip(1)
+    v = u.T @ x
+    s = v.norm(dim=1)
+    # The mean is gone from x, so one row follows from the others: the last one has no direction.
+    return (v / s[:, None])[:-1], s[:-1]
+
+
 class BlockPCA:
     """Principal components of square blocks, the same for all pictures.
 
@@ -244,7 +257,8 @@ class BlockPCA:
         self.side = side
         blocks = self._blocks(pictures).flatten(0, 1)  # (N * blocks, 3 * side * side)
         self.mean = blocks.mean(0)
-        self.basis = torch.linalg.svd(blocks - self.mean, full_matrices=False).Vh
+        self.basis, strengths = _principal(blocks - self.mean)
+        self.spread = strengths[0] / len(blocks) ** 0.5  # standard deviation of the first component
 
     def encode(self, pictures: torch.Tensor, k: int) -> torch.Tensor:
         """The first `k` values of each block, `(N, blocks, k)`."""
