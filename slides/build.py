@@ -18,20 +18,21 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import layout
 import pypandoc
 import yaml
-from layout import Box, Layout
 from PIL import Image
 from pptx import Presentation
 from pptx.enum.dml import MSO_THEME_COLOR
 from pptx.enum.shapes import MSO_SHAPE_TYPE
+from pptx.enum.text import PP_ALIGN
 from pptx.oxml import parse_xml
 from pptx.oxml.ns import nsdecls
 from pptx.shapes.autoshape import Shape
 from pptx.util import Inches, Pt
 
+import layout
 from autoencoders import course
+from layout import Box, Layout
 
 HERE = Path(__file__).resolve().parent
 # The wheel's pandoc, whatever other one the machine has.
@@ -51,6 +52,7 @@ CHOICE = re.compile(r"([a-z_][a-z0-9_.]*) *([<>]) *(-?[\d.]+) *\?(.*?) : (.*)", 
 CLAIM = re.compile(r"\s*([a-z_][a-z0-9_.]*) *([<>]) *(\S+)\s*")
 HEADING = re.compile(r"^(##?) +(.*?)(?: *\{((?:\w+=\"[^\"]*\" *)+)\})? *$", re.M)
 UNIT = re.compile(r"(\d\**) (?=\**(?:dB|kB|%|bytes)\b|%)")
+TIMES = re.compile(r"(?<=\d) × (?=\d)")
 NOTES = re.compile(r"^::: *notes *\n(.*?)^::: *$\n?", re.S | re.M)
 FIGURE = re.compile(r"^!\[(.*?)\]\(figures/([^)\s]+)\)(?:\{alt=\"(.*?)\"\})? *$", re.M)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
@@ -300,8 +302,9 @@ def make_slide(
         )
 
     def filled(part: str) -> str:
-        """With numbers, and with spaces before units at which no line ends."""
-        return UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
+        """With numbers, and with spaces before units and in 8 × 8 at which no line ends."""
+        part = UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
+        return TIMES.sub("\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}", part)
 
     slide = Slide(filled(title), filled(text), "", filled(caption), file, filled(alt), sources)
     slide.used = list(dict.fromkeys(filler.used))  # what is only said has no source line
@@ -475,7 +478,8 @@ def html_parts(slide: Slide) -> list[str]:
         first, last = slide.layout.texts[0], slide.layout.texts[-1]
         around = Box(first.left, first.top, last.left + last.width - first.left, first.height)
         keys = "" if layout.is_list(slide.text) else " .keys"
-        parts.append(f'::: {{.text{keys} style="{css(around)}"}}\n{slide.text}\n:::')
+        large = f"--text: {slide.layout.type.text}pt; --key: {slide.layout.type.key}pt"
+        parts.append(f'::: {{.text{keys} style="{css(around)}; {large}"}}\n{slide.text}\n:::')
     if slide.figure:
         parts.append(picture_in_html(slide))
     if slide.caption:
@@ -558,8 +562,8 @@ LAYOUTS = {
     },
     "Content with Caption": {
         0: TITLE,
-        2: Place(0.3, 1.0, 3.7, 5.9, layout.TEXT_SIZE),  # moved on each slide, as its layout says
-        1: Place(4.2, 1.0, 8.8, 5.9, layout.TEXT_SIZE),
+        2: Place(0.3, 1.0, 3.7, 5.9, layout.SMALL.text),  # moved on each slide, as its layout says
+        1: Place(4.2, 1.0, 8.8, 5.9, layout.SMALL.text),
     },
 }
 # At the foot of every layout, by PowerPoint's numbers for slide number, footer and date:
@@ -578,9 +582,9 @@ def reference(path: Path) -> None:
     deck = Presentation(str(path))
     widen(deck)
     recolour(deck)
-    for layout in deck.slide_layouts:
-        for number, place in LAYOUTS.get(layout.name, {}).items():
-            shape = next(s for s in layout.placeholders if s.placeholder_format.idx == number)
+    for kind in deck.slide_layouts:
+        for number, place in LAYOUTS.get(kind.name, {}).items():
+            shape = next(s for s in kind.placeholders if s.placeholder_format.idx == number)
             put(shape, place)
     for part in (deck.slide_master, *deck.slide_layouts):
         for shape in part.placeholders:
@@ -624,7 +628,9 @@ def put(shape, place: Place) -> None:
     shape.top = Inches(place.top)
     shape.width = Inches(place.width)
     shape.height = Inches(place.height)
-    shape.text_frame._txBody.bodyPr.set("anchor", place.anchor)
+    body = shape.text_frame._txBody.bodyPr
+    body.set("anchor", place.anchor)
+    body.set("lIns", "0")  # so that titles, texts and sources begin on one line
     indent = 'marL="0" indent="0"'
     mark = "<a:buNone/>"
     if place.bullet:
@@ -654,6 +660,7 @@ def put_at_the_foot(shape) -> None:
     shape.width = Inches(width)
     shape.height = Inches(0.45)
     if kind == FOOTER:
+        shape.text_frame._txBody.bodyPr.set("lIns", "0")
         for style in shape._element.xpath(".//a:lvl1pPr"):
             style.set("algn", "l")
 
@@ -697,10 +704,13 @@ def lay_out(slide, said: Slide) -> None:
     if said.layout.kind == "cover":
         for shape, box in zip((places[0], places[1]), said.layout.texts, strict=True):
             move(shape, box)
+            for paragraph in shape.text_frame.paragraphs:
+                paragraph.alignment = PP_ALIGN.CENTER
         return
-    captions = [s for s in slide.shapes if s.has_text_frame and not s.is_placeholder]
-    for shape in captions:
-        move(shape, said.layout.caption)
+    if said.caption:
+        caption = next(s for s in slide.shapes if s._element.xpath("./p:nvSpPr/p:cNvSpPr[@txBox]"))
+        move(caption, said.layout.caption)
+        show_keys(caption, said.layout, "ctr")
     if not said.text:
         return
     text = places[2]
@@ -708,13 +718,13 @@ def lay_out(slide, said: Slide) -> None:
         cells = split(text)
         for cell, box in zip(cells, said.layout.texts, strict=True):
             move(cell, box)
-            show_keys(cell, "ctr")
+            show_keys(cell, said.layout, "ctr")
         return
     move(text, said.layout.texts[0])
     if layout.is_list(said.text):
-        small_list(text)
+        show_list(text, said.layout)
     else:
-        show_keys(text, "l")
+        show_keys(text, said.layout, "l")
 
 
 def move(shape, box: Box) -> None:
@@ -727,19 +737,15 @@ def move(shape, box: Box) -> None:
 def split(shape) -> list:
     """A placeholder and text boxes after it that hold one of its paragraphs each."""
     cells = [shape]
-    paragraphs = list(shape.text_frame.paragraphs)
-    for number in range(1, len(paragraphs)):
-        other = copy.deepcopy(shape._element)
-        shape._element.addnext(other)
-    # Which paragraph each keeps; a copy is no placeholder, for its layout has but one.
-    tree = shape._element.getparent()
-    copies = tree[tree.index(shape._element) + 1 :][: len(paragraphs) - 1]
-    for number, element in enumerate(copies, 1):
-        for place in element.xpath(".//p:ph"):
-            place.getparent().remove(place)
+    for number in range(1, len(shape.text_frame.paragraphs)):
+        element = copy.deepcopy(shape._element)
         about = element.xpath("./p:nvSpPr/p:cNvPr")[0]
         about.set("id", str(800 + number))
         about.set("name", f"Text {number + 1}")
+        for place in element.xpath(".//p:ph"):  # a layout has each placeholder once
+            place.getparent().remove(place)
+        element.xpath("./p:nvSpPr/p:cNvSpPr")[0].set("txBox", "1")
+        cells[-1]._element.addnext(element)
         cells.append(Shape(element, shape._parent))
     for kept, cell in enumerate(cells):
         for number, paragraph in enumerate(list(cell.text_frame.paragraphs)):
@@ -748,7 +754,7 @@ def split(shape) -> list:
     return cells
 
 
-def show_keys(shape, align: str) -> None:
+def show_keys(shape, plan: Layout, align: str) -> None:
     """Give each key number, which is bold, a line of its own in large dark blue type."""
     tight(shape, "t")
     for number, paragraph in enumerate(shape.text_frame.paragraphs):
@@ -757,7 +763,7 @@ def show_keys(shape, align: str) -> None:
         runs = list(paragraph.runs)
         for i, run in enumerate(runs):
             key = bool(run.font.bold)
-            run.font.size = Pt(layout.KEY_SIZE if key else layout.TEXT_SIZE)
+            run.font.size = Pt(plan.type.key if key else plan.type.text)
             if key:
                 run.font.color.theme_color = MSO_THEME_COLOR.TEXT_2
             changes = i > 0 and key != bool(runs[i - 1].font.bold)
@@ -767,15 +773,15 @@ def show_keys(shape, align: str) -> None:
                 runs[i - 1].text = runs[i - 1].text.rstrip(" ")
 
 
-def small_list(shape) -> None:
-    """A list beside a figure: small type and bullets, which this layout has not."""
+def show_list(shape, plan: Layout) -> None:
+    """A list beside a figure, with the bullets that this layout has not."""
     tight(shape, "t")
     for number, paragraph in enumerate(shape.text_frame.paragraphs):
         space = 0 if number == 0 else layout.BETWEEN * 72
         indent = round(Inches(layout.BULLET))
         style(paragraph, "l", space, indent)
         for run in paragraph.runs:
-            run.font.size = Pt(layout.TEXT_SIZE)
+            run.font.size = Pt(plan.type.text)
 
 
 def tight(shape, anchor: str) -> None:

@@ -17,8 +17,7 @@ GAP = 0.2
 
 # A title keeps to one line, which leaves that much more for the figure.
 TITLE_SIZE = 30
-KEY_SIZE = 30  # a number that the slide shows off
-TEXT_SIZE = 20
+
 LEAD = 1.2  # from line to line, in sizes of the text
 
 NARROWEST_COLUMN = 2.4
@@ -28,6 +27,18 @@ BETWEEN = 0.3  # from paragraph to paragraph in a column
 
 CAPTION = 0.45  # height of a line under the picture
 BULLET = 0.25  # a list's indentation
+
+
+@dataclass(frozen=True)
+class Type:
+    """Sizes of the text beside a figure, and of a number that the slide shows off, in points."""
+
+    text: int
+    key: int
+
+
+SMALL = Type(20, 30)
+TYPES = (Type(24, 44), Type(22, 36), SMALL)  # a column takes the first that fits
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,7 @@ class Layout:
     picture: Box
     texts: tuple[Box, ...] = ()
     caption: Box | None = None
+    type: Type = SMALL
 
 
 # ---- The room that text takes ----
@@ -116,33 +128,31 @@ def lines(text: str, size: float, width: float, bold: bool = False) -> int:
     return count
 
 
-def height_of(paragraph: str, width: float) -> float:
-    """How high a paragraph is with each key number on a line of its own, large."""
-    height = 0.0
-    for text, key in pieces(paragraph):
-        size = KEY_SIZE if key else TEXT_SIZE
-        height += lines(text, size, width, key) * size * LEAD / 72
+def height_of(text: str, width: float, type: Type) -> float:
+    """How high a text is: a list, or paragraphs with each key number large on its own line."""
+    blocks = paragraphs(text)
+    if is_list(text):
+        blocks = [item.replace("*", "") for item in re.split(r"^- ", text, flags=re.M)[1:]]
+        width -= BULLET
+    height = (len(blocks) - 1) * BETWEEN
+    for block in blocks:
+        for part, key in pieces(block):
+            size = type.key if key else type.text
+            height += lines(part, size, width, key) * size * LEAD / 72
     return height
 
 
-def height_of_list(text: str, width: float) -> float:
-    """How high a list is beside a figure: all of its text is small."""
-    height = 0.0
-    for item in re.split(r"^- ", text, flags=re.M)[1:]:
-        plain = item.replace("*", "").strip()
-        height += lines(plain, TEXT_SIZE, width - BULLET) * TEXT_SIZE * LEAD / 72
-    return height
-
-
-def narrowest(text: str) -> float:
+def narrowest(text: str, type: Type) -> float:
     """The width of the longest word: nothing is cut within a word or within a key number."""
+    bullets = is_list(text)
     widest = 0.0
     for paragraph in paragraphs(text):
         for piece, key in pieces(paragraph):
-            size = KEY_SIZE if key else TEXT_SIZE
+            size = type.key if key and not bullets else type.text
             for word in re.split(r"[ \n]+", piece):
                 widest = max(widest, width_of(word, size, key))
-    return widest + 0.05
+    indent = BULLET if bullets else 0
+    return widest + indent + 0.05
 
 
 # ---- The layouts ----
@@ -167,30 +177,25 @@ def arrange(text: str, aspect: float, caption: bool = False) -> Layout:
         best = max(layouts, key=lambda layout: layout.picture.area)
     if caption:
         under = best.picture
-        line = Box(body.left, under.top + under.height, body.width, CAPTION)
+        line = Box(under.left, under.top + under.height, under.width, CAPTION)
         best = replace(best, caption=line)
     return best
 
 
 def column(text: str, aspect: float, body: Box) -> Layout | None:
     """Text at the left, the picture at the right; None if the text does not fit."""
-    least = max(NARROWEST_COLUMN, narrowest(text))
     # What a picture of full height leaves is the text's, for it would stay white.
     left_over = body.width - GAP - body.height * aspect
-    for width in (max(least, left_over), WIDEST_COLUMN):
-        width = min(width, WIDEST_COLUMN)
-        if is_list(text):
-            blocks = text.count("\n- ") + 1
-            height = height_of_list(text, width)
-        else:
-            blocks = len(paragraphs(text))
-            height = sum(height_of(part, width) for part in paragraphs(text))
-        height += (blocks - 1) * BETWEEN
-        if height <= body.height and least <= width:
+    least = max(NARROWEST_COLUMN, narrowest(text, SMALL), left_over)
+    for width in (min(least, WIDEST_COLUMN), WIDEST_COLUMN):
+        for type in TYPES:
+            too_high = height_of(text, width, type) > body.height
+            if too_high or narrowest(text, type) > width:
+                continue
             rest = width + GAP
             room = replace(body, left=body.left + rest, width=body.width - rest)
             words = replace(body, width=width)
-            return Layout("column", room.holding(aspect), (words,))
+            return Layout("column", room.holding(aspect), (words,), type=type)
     return None
 
 
@@ -200,9 +205,9 @@ def strip(text: str, aspect: float, body: Box) -> Layout | None:
     if is_list(text) or len(parts) > MOST_CELLS:
         return None
     width = (body.width - GAP * (len(parts) - 1)) / len(parts)
-    if narrowest(text) > width:
+    if narrowest(text, SMALL) > width:
         return None
-    height = max(height_of(part, width) for part in parts) + 0.1
+    height = max(height_of(part, width, SMALL) for part in parts) + 0.1
     cells = []
     for number in range(len(parts)):
         cells.append(Box(body.left + number * (width + GAP), body.top, width, height))
@@ -212,7 +217,7 @@ def strip(text: str, aspect: float, body: Box) -> Layout | None:
 
 
 def cover(aspect: float, authors: bool) -> Layout:
-    """The title slide: title and subtitle, each on a line, above a picture that fills the rest."""
+    """The title slide: title and subtitle, each on its line, above a picture that fills the rest."""
     lines_above = 2.0 + 0.45 * authors
     room = Box(MARGIN, lines_above, WIDTH - 2 * MARGIN, HEIGHT - lines_above - 0.2)
     title = Box(MARGIN, 0.3, WIDTH - 2 * MARGIN, 0.95)
