@@ -702,6 +702,11 @@ def lay_out(slide, said: Slide) -> None:
     move(picture, said.layout.picture)
     places = {shape.placeholder_format.idx: shape for shape in slide.placeholders}
     if said.layout.kind == "cover":
+        # Pandoc writes an empty line after the subtitle, and each author on a line.
+        subtitle, *authors = filter(None, re.split(r"[\n\v]+", places[1].text_frame.text))
+        places[1].text_frame.text = "\n".join(
+            [subtitle, ", ".join(authors)] if authors else [subtitle]
+        )
         for shape, box in zip((places[0], places[1]), said.layout.texts, strict=True):
             move(shape, box)
             for paragraph in shape.text_frame.paragraphs:
