@@ -6,6 +6,7 @@ imports neither torch nor matplotlib: the talk must be there in seconds. `deck.m
 header how a slide is written.
 """
 
+import copy
 import json
 import math
 import os
@@ -13,18 +14,25 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pypandoc
 import yaml
+from PIL import Image
 from pptx import Presentation
+from pptx.enum.dml import MSO_THEME_COLOR
+from pptx.enum.shapes import MSO_SHAPE_TYPE
+from pptx.enum.text import PP_ALIGN
 from pptx.oxml import parse_xml
 from pptx.oxml.ns import nsdecls
-from pptx.util import Inches
+from pptx.shapes.autoshape import Shape
+from pptx.util import Inches, Pt
 
+import layout
 from autoencoders import course
+from layout import Box, Layout
 
 HERE = Path(__file__).resolve().parent
 # The wheel's pandoc, whatever other one the machine has.
@@ -44,6 +52,7 @@ CHOICE = re.compile(r"([a-z_][a-z0-9_.]*) *([<>]) *(-?[\d.]+) *\?(.*?) : (.*)", 
 CLAIM = re.compile(r"\s*([a-z_][a-z0-9_.]*) *([<>]) *(\S+)\s*")
 HEADING = re.compile(r"^(##?) +(.*?)(?: *\{((?:\w+=\"[^\"]*\" *)+)\})? *$", re.M)
 UNIT = re.compile(r"(\d\**) (?=\**(?:dB|kB|%|bytes)\b|%)")
+TIMES = re.compile(r"(?<=\d) × (?=\d)")
 NOTES = re.compile(r"^::: *notes *\n(.*?)^::: *$\n?", re.S | re.M)
 FIGURE = re.compile(r"^!\[(.*?)\]\(figures/([^)\s]+)\)(?:\{alt=\"(.*?)\"\})? *$", re.M)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
@@ -79,6 +88,7 @@ class Slide:
     level: int = 2
     spare: bool = False
     warnings: list = field(default_factory=list)
+    layout: Layout | None = None  # of a slide with a figure
 
 
 # ---- Numbers ----
@@ -253,7 +263,10 @@ def read(text: str, results: dict, folder: Path, real: bool = False) -> tuple[di
         names[name] = known[real] if isinstance(known, list) else known
     deck = Deck(header, names, results, folder)
 
-    cover = make_slide(deck, "cover", header["title"], header["subtitle"], header["notes"], {})
+    on_cover = f"{header['subtitle']}\n\n{header.get('picture', '')}"
+    cover = make_slide(deck, "cover", header["title"], on_cover, header["notes"], {})
+    if cover.figure:
+        cover.layout = layout.cover(aspect_of(deck, cover.figure), bool(header["author"]))
     slides = [cover]
     headings = list(HEADING.finditer(body))
     ends = [heading.start() for heading in headings[1:]] + [len(body)]
@@ -268,6 +281,8 @@ def read(text: str, results: dict, folder: Path, real: bool = False) -> tuple[di
         slide.level = len(heading[1])
         # Everything is spare from the one heading of level 1 on.
         slide.spare = slides[-1].spare or slide.level == 1
+        if slide.figure:
+            slide.layout = layout_of(deck, where, slide)
         slides.append(slide)
     return header, slides
 
@@ -287,8 +302,9 @@ def make_slide(
         )
 
     def filled(part: str) -> str:
-        """With numbers, and with spaces before units at which no line ends."""
-        return UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
+        """With numbers, and with spaces before units and in 8 × 8 at which no line ends."""
+        part = UNIT.sub("\\1\N{NO-BREAK SPACE}", filler.fill(part).strip())
+        return TIMES.sub("\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}", part)
 
     slide = Slide(filled(title), filled(text), "", filled(caption), file, filled(alt), sources)
     slide.used = list(dict.fromkeys(filler.used))  # what is only said has no source line
@@ -343,6 +359,20 @@ def figure_of(deck: Deck, where: str, text: str) -> tuple[str, str, str]:
             f'write ![caption](figures/{file}){{alt="what it shows"}}'
         )
     return caption, file, alt
+
+
+def aspect_of(deck: Deck, figure: str) -> float:
+    """How many times as wide as high a figure is."""
+    with Image.open(deck.folder / "figures" / figure) as picture:
+        return picture.width / picture.height
+
+
+def layout_of(deck: Deck, where: str, slide: Slide) -> Layout:
+    """Where figure and text of a slide stand. Raises DeckError if the text is too long."""
+    try:
+        return layout.arrange(slide.text, aspect_of(deck, slide.figure), bool(slide.caption))
+    except ValueError as error:
+        raise DeckError(f"{where}: {error}") from None
 
 
 def failed(claim: str, where: str, filler: Filler) -> list[str]:
@@ -422,6 +452,8 @@ def markdown(
         "notes": notes[0],
         "last": str(len(slides)),
     }
+    if html and slides[0].layout:
+        cover["picture"] = picture_in_html(slides[0]) + "\n"
     out = ["---\n" + yaml.safe_dump(cover, allow_unicode=True) + "---\n"]
     for number in range(1, len(slides)):
         slide = slides[number]
@@ -437,18 +469,35 @@ def markdown(
 
 def html_parts(slide: Slide) -> list[str]:
     """A slide for the browser, without foot and notes: template.html lays out each kind."""
-    kind = "text-only"
-    if slide.figure:
-        kind = "both" if slide.text else "figure-only"
+    kind = slide.layout.kind if slide.layout else "text-only"
     parts = [f"{'#' * slide.level} {slide.title} {{.{kind}}}"]
-    if slide.text:
+    if slide.text and not slide.layout:
         parts.append(f"::: text\n{slide.text}\n:::")
+    elif slide.text:
+        # A strip's cells lie beside each other, so together they are as wide as the whole strip.
+        first, last = slide.layout.texts[0], slide.layout.texts[-1]
+        around = Box(first.left, first.top, last.left + last.width - first.left, first.height)
+        keys = "" if layout.is_list(slide.text) else " .keys"
+        large = f"--text: {slide.layout.type.text}pt; --key: {slide.layout.type.key}pt"
+        parts.append(f'::: {{.text{keys} style="{css(around)}; {large}"}}\n{slide.text}\n:::')
     if slide.figure:
-        alt = json.dumps(slide.alt, ensure_ascii=False)
-        parts.append(f"::: picture\n![]({slide.figure}){{alt={alt}}}\n")
-        caption = f"[{slide.caption}]{{.caption}}\n\n" if slide.caption else ""
-        parts.append(f"{caption}:::")
+        parts.append(picture_in_html(slide))
+    if slide.caption:
+        parts.append(f'::: {{.caption style="{css(slide.layout.caption)}"}}\n{slide.caption}\n:::')
     return parts
+
+
+def picture_in_html(slide: Slide) -> str:
+    """A slide's figure in its place."""
+    alt = json.dumps(slide.alt, ensure_ascii=False)
+    style = css(slide.layout.picture)
+    return f'::: {{.picture style="{style}"}}\n![]({slide.figure}){{alt={alt}}}\n\n:::'
+
+
+def css(box: Box) -> str:
+    """A place on the slide in pixels: a slide of the browser has 96 an inch."""
+    sides = {"left": box.left, "top": box.top, "width": box.width, "height": box.height}
+    return "; ".join(f"{side}: {96 * inches:.1f}px" for side, inches in sides.items())
 
 
 def powerpoint_parts(slide: Slide) -> list[str]:
@@ -497,7 +546,7 @@ class Place:
 
 # Layout -> number of the placeholder in it -> where and how. tx2 is the theme's dark blue.
 HEAD = {"bold": True, "colour": "tx2"}
-TITLE = Place(0.6, 0.3, 12.1, 1.1, 32, anchor="ctr", **HEAD)
+TITLE = Place(*astuple(layout.TITLE), layout.TITLE_SIZE, anchor="ctr", **HEAD)
 LAYOUTS = {
     "Title Slide": {
         0: Place(0.9, 2.0, 11.5, 1.6, 48, anchor="b", **HEAD),
@@ -509,17 +558,17 @@ LAYOUTS = {
     },
     "Title and Content": {
         0: TITLE,
-        1: Place(0.6, 1.5, 12.1, 5.2, 26, space=12, bullet=True),
+        1: Place(0.6, 1.4, 12.1, 5.3, 28, space=16, bullet=True),
     },
     "Content with Caption": {
         0: TITLE,
-        2: Place(0.6, 1.6, 3.7, 5.1, 24, space=14),
-        1: Place(4.5, 1.5, 8.3, 5.2, 24),
+        2: Place(0.3, 1.0, 3.7, 5.9, layout.SMALL.text),  # moved on each slide, as its layout says
+        1: Place(4.2, 1.0, 8.8, 5.9, layout.SMALL.text),
     },
 }
 # At the foot of every layout, by PowerPoint's numbers for slide number, footer and date:
 # left edge and width, in inches.
-FEET = {13: (11.2, 1.5), 15: (0.6, 8.4), 16: (9.0, 2.0)}
+FEET = {13: (11.53, 1.5), 15: (0.3, 9.0), 16: (9.4, 2.0)}
 FOOTER = 15
 
 
@@ -533,9 +582,9 @@ def reference(path: Path) -> None:
     deck = Presentation(str(path))
     widen(deck)
     recolour(deck)
-    for layout in deck.slide_layouts:
-        for number, place in LAYOUTS.get(layout.name, {}).items():
-            shape = next(s for s in layout.placeholders if s.placeholder_format.idx == number)
+    for kind in deck.slide_layouts:
+        for number, place in LAYOUTS.get(kind.name, {}).items():
+            shape = next(s for s in kind.placeholders if s.placeholder_format.idx == number)
             put(shape, place)
     for part in (deck.slide_master, *deck.slide_layouts):
         for shape in part.placeholders:
@@ -579,7 +628,9 @@ def put(shape, place: Place) -> None:
     shape.top = Inches(place.top)
     shape.width = Inches(place.width)
     shape.height = Inches(place.height)
-    shape.text_frame._txBody.bodyPr.set("anchor", place.anchor)
+    body = shape.text_frame._txBody.bodyPr
+    body.set("anchor", place.anchor)
+    body.set("lIns", "0")  # so that titles, texts and sources begin on one line
     indent = 'marL="0" indent="0"'
     mark = "<a:buNone/>"
     if place.bullet:
@@ -605,10 +656,11 @@ def put_at_the_foot(shape) -> None:
         return
     left, width = FEET[kind]
     shape.left = Inches(left)
-    shape.top = Inches(6.82)
+    shape.top = Inches(6.97)
     shape.width = Inches(width)
-    shape.height = Inches(0.5)
+    shape.height = Inches(0.45)
     if kind == FOOTER:
+        shape.text_frame._txBody.bodyPr.set("lIns", "0")
         for style in shape._element.xpath(".//a:lvl1pPr"):
             style.set("algn", "l")
 
@@ -619,8 +671,8 @@ FOOT_STYLE = (
 )
 
 
-def finish(path: Path, slides: list[Slide], feet: list[str]) -> None:
-    """Add what pandoc leaves out of a pptx: source line, slide number and alternative text.
+def finish(path: Path, slides: list[Slide], feet: list[str], folder: Path) -> None:
+    """Add what pandoc leaves out of a pptx: our layout, source line, number, alternative text.
 
     Raises DeckError if pandoc made more or fewer slides than there should be.
     """
@@ -633,11 +685,132 @@ def finish(path: Path, slides: list[Slide], feet: list[str]) -> None:
             "Write text first, then one figure, and only a title after #"
         )
     for number, (slide, said, foot) in enumerate(zip(deck.slides, slides, feet, strict=True), 1):
+        if number == 1 and said.figure:
+            slide.shapes.add_picture(str(folder / "figures" / said.figure), 0, 0)
+        if said.layout:
+            lay_out(slide, said)
         for picture in slide._element.xpath(".//p:pic/p:nvPicPr/p:cNvPr"):
             picture.set("descr", said.alt)
         if number > 1:  # the cover has neither
             add_foot(slide, number, foot)
     deck.save(str(path))
+
+
+def lay_out(slide, said: Slide) -> None:
+    """Move picture, caption and text of a slide with a figure to where its layout has them."""
+    picture = next(shape for shape in slide.shapes if shape.shape_type == MSO_SHAPE_TYPE.PICTURE)
+    move(picture, said.layout.picture)
+    places = {shape.placeholder_format.idx: shape for shape in slide.placeholders}
+    if said.layout.kind == "cover":
+        # Pandoc writes an empty line after the subtitle, and each author on a line.
+        subtitle, *authors = filter(None, re.split(r"[\n\v]+", places[1].text_frame.text))
+        places[1].text_frame.text = "\n".join(
+            [subtitle, ", ".join(authors)] if authors else [subtitle]
+        )
+        for shape, box in zip((places[0], places[1]), said.layout.texts, strict=True):
+            move(shape, box)
+            for paragraph in shape.text_frame.paragraphs:
+                paragraph.alignment = PP_ALIGN.CENTER
+        return
+    if said.caption:
+        caption = next(s for s in slide.shapes if s._element.xpath("./p:nvSpPr/p:cNvSpPr[@txBox]"))
+        move(caption, said.layout.caption)
+        show_keys(caption, said.layout, "ctr")
+    if not said.text:
+        return
+    text = places[2]
+    if said.layout.kind == "strip":
+        cells = split(text)
+        for cell, box in zip(cells, said.layout.texts, strict=True):
+            move(cell, box)
+            show_keys(cell, said.layout, "ctr")
+        return
+    move(text, said.layout.texts[0])
+    if layout.is_list(said.text):
+        show_list(text, said.layout)
+    else:
+        show_keys(text, said.layout, "l")
+
+
+def move(shape, box: Box) -> None:
+    shape.left = Inches(box.left)
+    shape.top = Inches(box.top)
+    shape.width = Inches(box.width)
+    shape.height = Inches(box.height)
+
+
+def split(shape) -> list:
+    """A placeholder and text boxes after it that hold one of its paragraphs each."""
+    cells = [shape]
+    for number in range(1, len(shape.text_frame.paragraphs)):
+        element = copy.deepcopy(shape._element)
+        about = element.xpath("./p:nvSpPr/p:cNvPr")[0]
+        about.set("id", str(800 + number))
+        about.set("name", f"Text {number + 1}")
+        for place in element.xpath(".//p:ph"):  # a layout has each placeholder once
+            place.getparent().remove(place)
+        element.xpath("./p:nvSpPr/p:cNvSpPr")[0].set("txBox", "1")
+        cells[-1]._element.addnext(element)
+        cells.append(Shape(element, shape._parent))
+    for kept, cell in enumerate(cells):
+        for number, paragraph in enumerate(list(cell.text_frame.paragraphs)):
+            if number != kept:
+                paragraph._p.getparent().remove(paragraph._p)
+    return cells
+
+
+def show_keys(shape, plan: Layout, align: str) -> None:
+    """Give each key number, which is bold, a line of its own in large dark blue type."""
+    tight(shape, "t")
+    for number, paragraph in enumerate(shape.text_frame.paragraphs):
+        space = 0 if number == 0 else layout.BETWEEN * 72
+        style(paragraph, align, space)
+        runs = list(paragraph.runs)
+        for i, run in enumerate(runs):
+            key = bool(run.font.bold)
+            run.font.size = Pt(plan.type.key if key else plan.type.text)
+            if key:
+                run.font.color.theme_color = MSO_THEME_COLOR.TEXT_2
+            changes = i > 0 and key != bool(runs[i - 1].font.bold)
+            if changes:
+                run._r.addprevious(parse_xml(f"<a:br {nsdecls('a')}/>"))
+                run.text = run.text.lstrip(" ")
+                runs[i - 1].text = runs[i - 1].text.rstrip(" ")
+
+
+def show_list(shape, plan: Layout) -> None:
+    """A list beside a figure, with the bullets that this layout has not."""
+    tight(shape, "t")
+    for number, paragraph in enumerate(shape.text_frame.paragraphs):
+        space = 0 if number == 0 else layout.BETWEEN * 72
+        indent = round(Inches(layout.BULLET))
+        style(paragraph, "l", space, indent)
+        for run in paragraph.runs:
+            run.font.size = Pt(plan.type.text)
+
+
+def tight(shape, anchor: str) -> None:
+    """Text begins at the box's edge: the layout has counted without PowerPoint's margins."""
+    body = shape.text_frame._txBody.bodyPr
+    for inset in ("lIns", "tIns", "rIns", "bIns"):
+        body.set(inset, "0")
+    body.set("wrap", "square")
+    body.set("anchor", anchor)
+
+
+def style(paragraph, align: str, space: float, indent: int = 0) -> None:
+    """Alignment, the points above and, with an indentation, a bullet."""
+    old = paragraph._p.pPr
+    if old is not None:
+        paragraph._p.remove(old)
+    mark = '<a:buFont typeface="Arial"/><a:buChar char="•"/>' if indent else "<a:buNone/>"
+    paragraph._p.insert(
+        0,
+        parse_xml(
+            f'<a:pPr {nsdecls("a")} marL="{indent}" indent="{-indent}" algn="{align}">'
+            f'<a:spcBef><a:spcPts val="{round(100 * space)}"/></a:spcBef>{mark}</a:pPr>'
+        ),
+    )
 
 
 def add_foot(slide, number: int, foot: str) -> None:
@@ -686,7 +859,7 @@ def build(text: str, folder: Path, out: Path, real: bool = False) -> list[Slide]
         reference(style)
         for_powerpoint = markdown(header, slides, notes, feet, html=False)
         pandoc(for_powerpoint, folder, f"--reference-doc={style}", f"--output={pptx}")
-        finish(pptx, slides, feet)
+        finish(pptx, slides, feet, folder)
         for_browser = markdown(header, slides, notes, feet, html=True)
         template = f"--template={HERE / 'template.html'}"
         options = ["--to=dzslides", "--standalone", "--embed-resources", template]

@@ -50,7 +50,7 @@ def house(tmp_path) -> Path:
     shutil.copytree(
         ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.aew")
     )
-    for name in ("notebooks/run.py", "slides/build.py", "slides/template.html"):
+    for name in ("notebooks/run.py", "slides/build.py", "slides/layout.py", "slides/template.html"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     notebook = v4.new_notebook(cells=[v4.new_code_cell(CELL)])
