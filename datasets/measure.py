@@ -81,7 +81,10 @@ def turntable():
 
 
 def pixel_scores(parts):
-    """How far each unseen picture lies from per-pixel means and deviations of good ones, where most."""
+    """How far each unseen picture lies from per-pixel means of good ones, where it is farthest.
+
+    In standard deviations of that pixel.
+    """
     pictures = F.interpolate(parts.pictures, size=64, mode="area")
     good, unseen = pictures[parts.train], pictures[parts.unseen]
     z = (unseen - good.mean(0)) / (good.std(0) + 0.03)

@@ -1,6 +1,7 @@
-"""The student version: the committed notebooks without solutions and outputs, and what a student needs to run them, in build/assignment/.
+"""The student version in build/assignment/: notebooks without solutions, and what they need.
 
-nbgrader's own preprocessors do it. Hidden tests are in `hidden.py`, in no notebook, and so never come along.
+nbgrader's own preprocessors do it. Hidden tests are in `hidden.py`, in no notebook, and so never
+come along.
 """
 
 import copy
@@ -42,7 +43,10 @@ STEPS = (
 
 
 def release(notebook):
-    """The student version of a solved notebook, which stays as it is. Raises what nbgrader raises for bad cells."""
+    """The student version of a solved notebook, which stays as it is.
+
+    Raises what nbgrader raises for bad cells.
+    """
     notebook = copy.deepcopy(notebook)
     for name in STEPS:
         notebook, _ = getattr(preprocessors, name)(config=STUB).preprocess(notebook, {})

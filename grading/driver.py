@@ -1,7 +1,9 @@
-"""Runs inside the sandbox: executes cells in a fresh kernel and answers the grader, one JSON object a line.
+"""Runs inside the sandbox: executes cells in a fresh kernel and answers the grader.
 
-The submitted code runs in the kernel, a process with the same rights: it may stop this one or speak in its name. So nothing that
-is said here proves an answer right; the grader compares values itself.
+Questions and answers are JSON objects, one a line.
+
+The submitted code runs in the kernel, a process with the same rights: it may stop this one or speak
+in its name. So nothing that is said here proves an answer right; the grader compares values itself.
 """
 
 import base64
@@ -22,7 +24,10 @@ VALUE = 2**25  # bytes of an answer
 
 
 def encode(value):
-    """A number, text, bytes, array, or a list or dict of these, as JSON can hold it; TypeError for anything else. Nothing is pickled."""
+    """A number, text, bytes, array, or a list or dict of these, as JSON can hold it.
+
+    Nothing is pickled. Raises TypeError for anything else.
+    """
     import numpy as np
 
     value = value.detach().cpu().numpy() if hasattr(value, "detach") else value
@@ -44,13 +49,17 @@ def encode(value):
         return {"dict": [[encode(k), encode(v)] for k, v in value.items()]}
     if isinstance(value, complex) or not isinstance(value, bool | int | float | str | None):
         raise TypeError(
-            f"a {type(value).__name__}: expected a number, text, bytes, an array, or a list or dict of these"
+            f"a {type(value).__name__}: "
+            "expected a number, text, bytes, an array, or a list or dict of these"
         )
     return value
 
 
 def decode(value):
-    """The inverse of `encode`. Raises ValueError, TypeError or KeyError for what it did not write."""
+    """The inverse of `encode`.
+
+    Raises ValueError, TypeError or KeyError for what it did not write.
+    """
     import numpy as np
 
     if not isinstance(value, dict):
@@ -105,7 +114,10 @@ def recorded(result) -> dict[str, float]:
 
 
 def answer(expression: str, inputs: str, names: dict) -> None:
-    """In the kernel: evaluate an expression among the notebook's names and the inputs, and publish the value."""
+    """In the kernel: evaluate an expression and publish its value.
+
+    It may use the notebook's names and the inputs.
+    """
     from IPython.display import publish_display_data
 
     value = eval(expression, names | {name: decode(v) for name, v in json.loads(inputs).items()})
@@ -125,7 +137,10 @@ class Kernel:
         self.alive = True
 
     def execute(self, source: str, seconds: float, cap: int) -> tuple[list, str]:
-        """Outputs of a cell, and "done", "late" (stopped), "loud" (over `cap` bytes, stopped), "stuck" or "died"."""
+        """Outputs of a cell, and how it ended.
+
+        That is "done", "late" (stopped), "loud" (over `cap` bytes, stopped), "stuck" or "died".
+        """
         from nbformat.v4 import output_from_msg
 
         if not self.alive:
@@ -211,7 +226,8 @@ class Driver:
         yield {"end": True}
 
     def ask(self, expression, inputs, seconds):
-        call = f"__import__('runpy').run_path({__file__!r})['answer']({expression!r}, {json.dumps(inputs)!r}, globals())"
+        answer = f"__import__('runpy').run_path({__file__!r})['answer']"
+        call = f"{answer}({expression!r}, {json.dumps(inputs)!r}, globals())"
         outputs, state = self.kernel.execute(call, seconds, VALUE)
         values = [output["data"][ANSWER] for output in outputs if ANSWER in output.get("data", {})]
         yield {
@@ -221,7 +237,7 @@ class Driver:
         }
 
     def decode(self, file, original):
-        """Bytes of a compressed file, and each picture that is in it with its PSNR, where an original is found."""
+        """Bytes of a compressed file, and its pictures, with PSNR where an original is found."""
         from autoencoders import codec, data, metrics, svd
 
         try:

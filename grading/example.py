@@ -1,4 +1,4 @@
-"""Two made-up submissions of notebook 01 in build/example/, graded: one as it should be, one with faults that are common."""
+"""Two made-up submissions of notebook 01 in build/example/, graded: a good and a faulty one."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,10 @@ from autoencoders.course import BUILD, ROOT
 from driver import RECORD, Kernel
 
 NAME = "01_svd_baseline"
-PROSE = "## My own idea: are all cars equally hard?\n\nThe PNG is a measure: what takes many bytes there has much texture, or noise."
+PROSE = (
+    "## My own idea: are all cars equally hard?\n\n"
+    "The PNG is a measure: what takes many bytes there has much texture, or noise."
+)
 IDEA = """# how many bytes the exact file of each picture takes
 sizes = [len(metrics.pillow(picture, "PNG")[0]) for picture in pictures[:40]]
 plt.hist(sizes, 12)
@@ -27,7 +30,7 @@ def save(notebook, folder: Path) -> None:
 
 
 def careful(notebook, folder: Path) -> None:
-    """Everything solved and executed, an idea of one's own, a compressed file with its claim, a talk."""
+    """Everything solved and executed, an idea of one's own, a file with its claim, a talk."""
     kernel = Kernel()
     for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][:2]:
         kernel.execute(cell.source, 300, 2**20)
@@ -50,7 +53,11 @@ def careful(notebook, folder: Path) -> None:
 
 
 def hasty(notebook, folder: Path) -> None:
-    """An exercise left out, one wrong with its test loosened, a number typed in, a cell out of order, one stripped, a wrong claim."""
+    """Common faults.
+
+    An exercise left out, one wrong with its test loosened, a number typed in, a cell out of
+    order, one stripped, a wrong claim.
+    """
     handed_out = {cell.id: cell for cell in release(notebook).cells}
     marked = {about["grade_id"]: cell for cell, about in grade.marked(notebook)}
     tests = [

@@ -1,7 +1,10 @@
-"""Grade a folder of submissions: `python grading/grade.py FOLDER` writes build/grades/grades.csv and a page a student.
+"""Grade a folder of submissions: `python grading/grade.py FOLDER`.
 
-Each notebook is executed again in a sandbox (`sandbox.py`), with the tests in their original wording. Points of an exercise count if
-its visible test passes there and its hidden test (`hidden.py`), which asks the code for values and compares them here, passes too.
+Writes build/grades/grades.csv and a page for each student.
+
+Each notebook is executed again in a sandbox (`sandbox.py`), with the tests in their original
+wording. Points of an exercise count if its visible test passes there and its hidden test
+(`hidden.py`), which asks the code for values and compares them here, passes too.
 """
 
 import argparse
@@ -42,7 +45,8 @@ FORGED = (
     ValueError,
 )  # what a reply of another form makes of the code that reads it
 CRITERIA = ("documentation", "talk", "extra_ideas")
-FORM = """# Your points for {student}. This file was written once; later runs read it and never change it.
+FORM = """# Your points for {student}. This file was written once; later runs read it and
+# never change it.
 # Put a number instead of "" and run `make grade` again.
 {comment}[answers]
 {answers}
@@ -61,7 +65,7 @@ text = ""
 
 @dataclass
 class Course:
-    """The solved notebooks by name, their hidden tests by exercise, and the bands of recorded numbers."""
+    """The solved notebooks by name, hidden tests by exercise, and bands of recorded numbers."""
 
     notebooks: dict
     tests: dict
@@ -85,7 +89,8 @@ class Course:
                     )
         if lacking := sorted(set(self.exercises) - set(self.tests)):
             raise ValueError(
-                f"no hidden test of {', '.join(lacking)}: expected one for each autograded exercise; write it into hidden.py"
+                f"no hidden test of {', '.join(lacking)}: "
+                "expected one for each autograded exercise; write it into hidden.py"
             )
         self.known = {
             cell.source.strip() for notebook in self.released.values() for cell in notebook.cells
@@ -127,7 +132,10 @@ def marked(notebook):
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a submission, sorted; no links, nothing hidden. ValueError where there are too many, or too large ones."""
+    """The files of a submission, sorted; no links, nothing hidden.
+
+    ValueError where there are too many, or too large ones.
+    """
     paths = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] != "." and name != "__pycache__")
@@ -156,7 +164,8 @@ def read(path: Path):
         nbformat.validate(notebook)
     except Exception as error:  # whatever a damaged file raises
         raise ValueError(
-            f"{path.name} is no readable notebook: {str(error).strip().splitlines()[0][:300] if str(error) else error!r}"
+            f"{path.name} is no readable notebook: "
+            f"{str(error).strip().splitlines()[0][:300] if str(error) else error!r}"
         ) from None
     if not any(cell.source.strip() for cell in notebook.cells):
         raise ValueError(f"{path.name} is empty")
@@ -164,7 +173,7 @@ def read(path: Path):
 
 
 def recognise(course: Course, readable: dict) -> dict:
-    """Which file is which notebook of the course: by the names of its exercises first, then by its own."""
+    """Which file is which notebook of the course: by the names of its exercises, else its own."""
     ids = {
         path: {about["grade_id"] for _, about in marked(notebook)}
         for path, notebook in readable.items()
@@ -184,9 +193,12 @@ def recognise(course: Course, readable: dict) -> dict:
 
 
 def restored(solved, handed_in) -> tuple[list, dict]:
-    """What to execute, `[cell number, source, its name in the course or None]`, locked cells as they were; and faults by exercise.
+    """What to execute, locked cells as they were, and faults by exercise.
 
-    A locked cell that was deleted comes back before the next one of the course that is there, under a number beyond all others.
+    An entry is `[cell number, source, its name in the course or None]`.
+
+    A locked cell that was deleted comes back before the next one of the course that is there, under
+    a number beyond all others.
     """
     original = {about["grade_id"]: cell for cell, about in marked(solved)}
     locked = [
@@ -345,7 +357,10 @@ class Grader:
     def notebook(
         self, folder: Path, path: Path, notebook, solved, exercises: list
     ) -> tuple[dict, dict]:
-        """Execute a notebook again and ask the hidden tests. Returns what to tell about it, and why each exercise fails ("" for a pass)."""
+        """Execute a notebook again and ask the hidden tests.
+
+        Returns what to tell about it, and why each exercise fails ("" for a pass).
+        """
         plan, faults = restored(solved, notebook)
         where = {name: number for number, _, name in plan}
         skipped, fresh, hidden, started = {}, {}, {}, time.monotonic()
@@ -433,7 +448,8 @@ class Grader:
         except AssertionError as error:
             return f"hidden test: {str(error)[:600] or 'a wrong value'}"
         except Exception as error:  # an answer of a shape or kind that the test did not count with
-            return f"hidden test: an answer that cannot be compared ({type(error).__name__}: {str(error)[:300]})"
+            what = f"{type(error).__name__}: {str(error)[:300]}"
+        return f"hidden test: an answer that cannot be compared ({what})"
 
     def files(self, folder: Path, paths: list, claims: dict) -> list[dict]:
         """Compressed files, decoded again, against their claims; and claims without a file."""
@@ -559,7 +575,10 @@ def slides(path: Path) -> str:
 
 
 def form(path: Path, student: str, answers: dict) -> dict:
-    """Points that the instructor gave, `{"answers", "criteria", "text", "fault"}`; the form is written if there is none."""
+    """Points that the instructor gave, `{"answers", "criteria", "text", "fault"}`.
+
+    The form is written if there is none.
+    """
     if not path.exists():
         lines = "".join(f'{name} = ""  # of {about["of"]}\n' for name, about in answers.items())
         write(path, FORM.format(student=student.replace("\n", " "), comment="\n", answers=lines))
@@ -590,10 +609,9 @@ def row(result: dict, points: dict) -> dict:
     """A student's line of grades.csv."""
     notebooks = result["notebooks"].values()
     kinds = Counter(finding["kind"] for about in notebooks for finding in about.get("findings", []))
-    automatic, answers = (
-        sum(e["points"] for e in result["exercises"].values()),
-        sum(points["answers"].values()),
-    )
+    automatic = sum(exercise["points"] for exercise in result["exercises"].values())
+    answers = sum(points["answers"].values())
+    as_claimed = sum(file["verdict"] == "as claimed" for file in result["files"])
     notes = [
         *result["problems"],
         *(about["note"] for about in notebooks if about["note"]),
@@ -610,7 +628,7 @@ def row(result: dict, points: dict) -> dict:
         "not_reproduced": kinds["different"],
         "out_of_order": kinds["order"],
         "stripped": kinds["stripped"],
-        "files_as_claimed": f"{sum(f['verdict'] == 'as claimed' for f in result['files'])} of {len(result['files'])}",
+        "files_as_claimed": f"{as_claimed} of {len(result['files'])}",
         "notes": "; ".join(notes),
     }
 
@@ -624,7 +642,10 @@ def write(path: Path, text: str) -> None:
 def grade_all(
     submissions: Path, out: Path, grader: Grader, workers: int | None = None
 ) -> list[dict]:
-    """Grade what changed of every folder in `submissions`, several side by side, and write pages and table. Returns the table's rows."""
+    """Grade what changed of every folder in `submissions`, several side by side.
+
+    Writes pages and table. Returns the table's rows.
+    """
     folders = sorted(
         path
         for path in submissions.iterdir()
@@ -632,7 +653,8 @@ def grade_all(
     )
     if not folders:
         raise ValueError(
-            f"no folders in {str(submissions)!r}: expected one a student, with notebooks in it; collect some there"
+            f"no folders in {str(submissions)!r}: "
+            "expected one a student, with notebooks in it; collect some there"
         )
     rows, lock = {}, threading.Lock()
     environment = jinja2.Environment(autoescape=True)
@@ -735,11 +757,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not arguments.trust and (why := missing()):
             raise ValueError(
-                f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to run submissions without one"
+                f"no sandbox: {why}. Install bubblewrap 0.8 or later (Linux), or pass --trust to "
+                "run submissions without one"
             )
         if not arguments.submissions.is_dir():
             raise ValueError(
-                f"no folder {str(arguments.submissions)!r}: expected one that holds one folder a student"
+                f"no folder {str(arguments.submissions)!r}: "
+                "expected one that holds one folder a student"
             )
         grader = Grader(Course.of_repository(arguments.only), trust=arguments.trust)
         table = grade_all(arguments.submissions, arguments.out, grader, arguments.workers)
@@ -747,7 +771,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(
-        f"{arguments.out}/grades.csv and a page a student beside it; your own points go into {arguments.submissions}/*.points.toml"
+        f"{arguments.out}/grades.csv and a page a student beside it; "
+        f"your own points go into {arguments.submissions}/*.points.toml"
     )
     return int(any("the grader failed" in line["notes"] for line in table))
 

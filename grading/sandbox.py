@@ -1,7 +1,10 @@
-"""A process that runs what strangers wrote: bubblewrap around `driver.py`, with limits that the kernel and a watch keep.
+"""A process that runs what strangers wrote: bubblewrap around `driver.py`.
 
-Inside there is no network, only one student's folder, the package, the cars and Python to read, and two small file systems in memory
-to write in. Where bubblewrap is missing, only `trust` runs anything, with the same limits and without these walls.
+The kernel and a watch keep its limits.
+
+Inside there is no network, only one student's folder, the package, the cars and Python to read, and
+two small file systems in memory to write in. Where bubblewrap is missing, only `trust` runs
+anything, with the same limits and without these walls.
 """
 
 import json
@@ -142,7 +145,7 @@ def _given() -> list[Path]:
 
 
 def _hurry(start: bool) -> None:
-    """Root is not bound by RLIMIT_NPROC, so there the watch must get its turn among any number of processes."""
+    """Let the watch get its turn among any number of processes: RLIMIT_NPROC does not bind root."""
     if os.geteuid() == 0 and hasattr(os, "SCHED_RR"):
         with suppress(OSError):
             policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK if start else os.SCHED_OTHER
@@ -164,7 +167,10 @@ def _held(process: psutil.Process, method: str, kind: str) -> int:
 
 
 class Sandbox:
-    """`with Sandbox(folder, limits, trust, results) as box`, then `box.request(...)`; every failure is a `Died` with its reason."""
+    """`with Sandbox(folder, limits, trust, results) as box`, then `box.request(...)`.
+
+    Every failure is a `Died` with its reason.
+    """
 
     def __init__(self, folder: Path, limits: Limits, trust: bool = False, results: str = "{}"):
         self.limits, self.trust, self.results, self.folder = limits, trust, results, folder
@@ -316,7 +322,10 @@ class Sandbox:
         self.looked = time.monotonic()
 
     def ask(self, expression: str, **inputs):
-        """What an expression gives in the kernel, with `inputs` among its names. AssertionError if nothing that `encode` takes."""
+        """What an expression gives in the kernel, with `inputs` among its names.
+
+        AssertionError if nothing that `encode` takes.
+        """
         seconds = self.limits.ask
         try:
             reply = self.request(

@@ -217,7 +217,7 @@ def strip(text: str, aspect: float, body: Box) -> Layout | None:
 
 
 def cover(aspect: float, authors: bool) -> Layout:
-    """The title slide: title and subtitle, each on its line, above a picture that fills the rest."""
+    """The title slide: title and subtitle, a line each, above a picture that fills the rest."""
     lines_above = 2.0 + 0.45 * authors
     room = Box(MARGIN, lines_above, WIDTH - 2 * MARGIN, HEIGHT - lines_above - 0.2)
     title = Box(MARGIN, 0.3, WIDTH - 2 * MARGIN, 0.95)

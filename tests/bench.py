@@ -1,4 +1,7 @@
-"""What the fast paths gain, as ratios measured in one run, each side by turns, the best of several: `make bench`."""
+"""What the fast paths gain, as ratios measured in one run: `make bench`.
+
+Each side is measured by turns, the best of several counts.
+"""
 
 import os
 import time
@@ -14,7 +17,10 @@ os.environ["CI"] = "true"
 
 
 def fastest(*ways: Callable[[], object], rounds: int = 5) -> list[float]:
-    """Seconds of the fastest of some rounds, for each way; by turns, so that a busy machine is busy for all."""
+    """Seconds of the fastest of some rounds for each way.
+
+    By turns, so that a busy machine is busy for all.
+    """
     best = [float("inf")] * len(ways)
     for _ in range(rounds):
         for i, way in enumerate(ways):
@@ -38,7 +44,11 @@ def plain_loop(pictures: torch.Tensor, epochs: int, batch_size: int) -> None:
 
 
 def bench_training(pictures: torch.Tensor, epochs: int = 4) -> None:
-    """Small batches live in the processor's cache, where bfloat16 gains what its arithmetic gains; large ones wait for memory."""
+    """bfloat16 against float32.
+
+    Small batches live in the processor's cache, where it gains what its arithmetic gains; large
+    ones wait for memory.
+    """
     rate, dtype = len(pictures) * epochs, training.pick_precision("auto", training.pick_device())
     print(f"training, {tuple(pictures.shape[1:])}, images per second:")
     for size in (16, len(pictures)):
@@ -111,11 +121,13 @@ def bench_svd(pictures: torch.Tensor) -> None:
     reference = np.stack([svd.decompose(m).truncate(16).matrix() for m in matrices])
     error = [10 * np.log10(((x - matrices) ** 2).mean((1, 2))) for x in (ours, reference)]
     print(
-        f"SVD of {len(matrices)} pictures: SciPy one by one {one_by_one:.3f} s, decompose_all {batch:.3f} s"
+        f"SVD of {len(matrices)} pictures: "
+        f"SciPy one by one {one_by_one:.3f} s, decompose_all {batch:.3f} s"
     )
     print(f"  decompose_all is {one_by_one / batch:.1f} times as fast (wanted: 8)")
     print(
-        f"  PSNR at rank 16 differs by at most {np.abs(error[0] - error[1]).max():.6f} dB (wanted: 0.01)"
+        f"  PSNR at rank 16 differs by at most {np.abs(error[0] - error[1]).max():.6f} dB (wanted: "
+        "0.01)"
     )
 
 
@@ -136,10 +148,12 @@ def bench_codec(pictures: torch.Tensor) -> None:
             lambda: codec.encode(picture), lambda: codec.decode(file), rounds=20
         )
     print(
-        f"codec, a picture of 128 x 128: encode {1000 * encode:.0f} ms, decode {1000 * decode:.0f} ms"
+        "codec, a picture of 128 x 128: "
+        f"encode {1000 * encode:.0f} ms, decode {1000 * decode:.0f} ms"
     )
     print(
-        f"  drawing it: teacher {1000 * large:.1f} ms, student {1000 * small:.1f} ms, {large / small:.1f} times as fast"
+        f"  drawing it: teacher {1000 * large:.1f} ms, student {1000 * small:.1f} ms, "
+        f"{large / small:.1f} times as fast"
     )
 
 

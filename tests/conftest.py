@@ -1,4 +1,4 @@
-"""What all tests share: no real data, results in a folder of their own, and a few synthetic pictures."""
+"""What all tests share: no real data, results in their own folder, a few synthetic pictures."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ mpl.use("Agg")
 
 
 def car(seed: int, height: int = 64, width: int = 64) -> np.ndarray:
-    """A smooth coloured picture with an edge and a little noise, uint8 `(height, width, 3)`: something that compresses."""
+    """A smooth coloured picture with an edge and a little noise, uint8 `(height, width, 3)`."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     waves = [
@@ -49,7 +49,7 @@ def own_results(tmp_path, monkeypatch):
 
 
 def small_codec(**arguments) -> codec.LearnedCodec:
-    """A little codec in floating point in which every layer matters: untrained, from PCA, shaken."""
+    """A little codec in floating point in which every layer matters: from PCA, shaken."""
     arguments = {"groups": (3, 5, 8), "width": 8, "post": 8, "blocks": 1, "context": 8} | arguments
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -86,7 +86,10 @@ def walks():
 
 
 def idx_files(train: int = 30, unseen: int = 20) -> dict[str, bytes]:
-    """The four files of a tiny MNIST: header (big-endian), then bytes; each label three times, twice among the unseen."""
+    """The four files of a tiny MNIST: header (big-endian), then bytes.
+
+    Each label occurs three times, twice among the unseen.
+    """
     random, files = np.random.default_rng(0), {}
     for part, n in (("train", train), ("t10k", unseen)):
         header = np.array([0x803, n, 28, 28], ">i4").tobytes()
@@ -107,7 +110,7 @@ def pytest_addoption(parser):
 
 
 def pytest_runtest_setup(item):
-    """Tests marked `walls` need bubblewrap: where it is missing they are skipped, but under CI they fail."""
+    """Tests marked `walls` need bubblewrap: without it they are skipped, but under CI they fail."""
     if item.get_closest_marker("walls") is None:
         return
     import sandbox  # not above: those who import this file need not have it

@@ -1,4 +1,7 @@
-"""Writes golden/: small files that every later version must decode to the same latents. Run it when the format or the weights change."""
+"""Writes golden/: small files that every later version must decode to the same latents.
+
+Run it when the format or the weights change.
+"""
 
 import json
 import zlib
@@ -48,7 +51,8 @@ def main() -> None:
         golden[name] = {"latents": latents, "pictures": pngs}
     (GOLDEN / "golden.json").write_text(json.dumps(golden, indent=1) + "\n", "utf-8")
     print(
-        f"{len(golden)} files, {sum(p.stat().st_size for p in GOLDEN.iterdir()):,} bytes in {GOLDEN}"
+        f"{len(golden)} files, {sum(p.stat().st_size for p in GOLDEN.iterdir()):,} bytes in "
+        f"{GOLDEN}"
     )
 
 

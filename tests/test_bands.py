@@ -29,7 +29,7 @@ def test_bands_are_bands():
 
 
 def fresh() -> dict:
-    """What nbval has just recorded; alone, without `make test`, there is nothing but the stored ones."""
+    """What nbval has just recorded; alone, without `make test`, only the stored ones."""
     return (
         course.load_results(course.results_folder()) if os.environ.get("COURSE_OUT") else stored()
     )

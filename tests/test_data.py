@@ -299,6 +299,6 @@ def test_split_with_labels_is_balanced():
 def test_split_needs_a_label_for_each_picture(labels):
     with pytest.raises(
         ValueError,
-        match=r"n=10, labels \(\d+,\), torch.*: expected a whole number for each of the n pictures, each at least",
+        match=r"n=10, labels \(\d+,\), torch.*: expected a whole number for each of the n pictures",
     ):
         data.split(10, labels=labels)

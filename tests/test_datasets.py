@@ -1,4 +1,4 @@
-"""The rendered sets in `datasets/`: complete, as their tables say, read as promised, and their readers' errors."""
+"""The rendered sets in `datasets/`: complete, as their tables say, read as promised."""
 
 import csv
 import hashlib
@@ -37,7 +37,7 @@ def test_sizes():
 
 
 def test_no_seed_is_used_twice():
-    """Neither in two sets, nor one of the hundred cars, nor one of the renders that trained the codec."""
+    """Neither in two sets, nor of the hundred cars, nor of the renders that trained the codec."""
     with (ROOT / "cars_sample" / "cars.csv").open(newline="", encoding="utf-8") as file:
         used = [int(row["seed"]) for row in csv.DictReader(file)]
     used += range(1000, 1116)
@@ -60,7 +60,7 @@ def test_each_set_has_its_licence_and_its_figures(name):
 
 @pytest.mark.parametrize("name", SETS)
 def test_readme_has_the_figures_of_the_files(name, monkeypatch):
-    """`python datasets/measure.py` writes them; other machines may round differently in the last place."""
+    """`datasets/measure.py` writes them; another machine may round the last digit otherwise."""
     monkeypatch.syspath_prepend(str(DATASETS))
     import measure
 

@@ -1,6 +1,9 @@
-"""Made submissions of a tiny course, good ones and hostile ones, get what they deserve; so does the real notebook 01.
+"""Made submissions of a tiny course, good and hostile ones, get what they deserve.
 
-`PYTHONPATH=grading python tests/test_grading.py SUBMISSIONS OUT` grades a folder with the tiny course: the tests kill that.
+So does the real notebook 01.
+
+`PYTHONPATH=grading python tests/test_grading.py SUBMISSIONS OUT` grades a folder with the tiny
+course: the tests kill that.
 """
 
 import csv
@@ -31,8 +34,8 @@ from autoencoders import report
 
 ROOT = Path(__file__).resolve().parents[1]
 walls = pytest.mark.walls  # conftest.py skips it without bubblewrap, or fails it
-# Little memory and disk, but more time than a busy machine takes: what must be slow to be stopped has
-# a limit of its own below.
+# Little memory and disk, but more time than a busy machine takes: what must be slow to be stopped
+# has a limit of its own below.
 LIMITS = replace(sandbox.Limits(), memory=2**30, disk=2**26)
 
 
@@ -230,7 +233,11 @@ OUTSIDE = """
 import os, pathlib, shutil
 told = []
 for place in {places}:
-    for what in (lambda p: os.listdir(p), lambda p: open(p + "/x", "w"), lambda p: os.remove(p + "/victim")):
+    for what in (
+        lambda p: os.listdir(p),
+        lambda p: open(p + "/x", "w"),
+        lambda p: os.remove(p + "/victim"),
+    ):
         try:
             told.append(f"{{place}}: {{what(place)}}")
         except OSError:

@@ -80,7 +80,7 @@ def test_bd_rate_of_a_curve_that_is_a_constant_factor_away(factor):
 
 
 def test_bd_rate_of_straight_lines_over_their_common_range():
-    """ln(rate) = q / 10 against q / 10 + (q - 20) / 20 on [25, 35]: the mean difference is (30 - 20) / 20."""
+    """ln(rate) = q / 10 against q / 10 + (q - 20) / 20 on [25, 35] differ by (30 - 20) / 20."""
     q, p = np.linspace(20, 35, 6), np.linspace(25, 40, 6)
     assert metrics.bd_rate(np.exp(q / 10 + (q - 20) / 20), q, np.exp(p / 10), p) == pytest.approx(
         100 * math.expm1(0.5)
@@ -121,7 +121,7 @@ def test_codec_errors(pictures, codec, quality):
 
 
 def test_wilson_is_the_root_of_its_equation():
-    """The ends are the shares p from which the observed one is 1.96 standard deviations of p away."""
+    """The ends are the shares p from which the observed one is 1.96 deviations of p away."""
     for right, n in ((350, 360), (0, 20), (20, 20), (5, 10)):
         for p in metrics.wilson(right, n):
             assert 0 <= p <= 1

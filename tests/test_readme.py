@@ -1,4 +1,4 @@
-"""README's numbers are those of slides/results.json; `python tests/test_readme.py` writes them there."""
+"""README's numbers are those of slides/results.json; run as a script, this writes them there."""
 
 import json
 import re
@@ -10,7 +10,10 @@ NUMBER = re.compile(r"<!--([a-z0-9_.]+)-->[^<]*<!---->")
 
 
 def filled(text: str) -> str:
-    """The text with the current result in each `<!--name-->...<!---->`: floats as whole numbers from 100 up, else one decimal."""
+    """The text with the current result in each `<!--name-->...<!---->`.
+
+    Floats are written as whole numbers from 100 up, else with one decimal.
+    """
     results = json.loads((ROOT / "slides" / "results.json").read_text("utf-8"))
     return NUMBER.sub(lambda m: f"<!--{m[1]}-->{shown(results[m[1]]['value'])}<!---->", text)
 

@@ -1,4 +1,7 @@
-"""The generator of the cars sample. Shapes need NumPy only; pictures need bpy, which the course itself does not install."""
+"""The generator of the cars sample.
+
+Shapes need NumPy only; pictures need bpy, which the course itself does not install.
+"""
 
 import importlib.util
 import subprocess

@@ -46,7 +46,7 @@ notes: Welcome.
 
 @pytest.fixture
 def house(tmp_path) -> Path:
-    """The course with one tiny notebook and one slide, whose committed results are of another day."""
+    """The course with one tiny notebook and one slide; its committed results are of another day."""
     shutil.copytree(
         ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*.aew")
     )

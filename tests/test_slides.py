@@ -1,4 +1,4 @@
-"""The talk: both decks hold every slide, picture and note, and every number comes from the results."""
+"""The talk: both decks hold every slide, picture and note; numbers come from the results."""
 
 import importlib.util
 import io
@@ -53,7 +53,7 @@ It is {{a.x}}.
 
 
 class Page(HTMLParser):
-    """Slides of deck.html: heading, words, picture and notes of each; and all addresses of the page."""
+    """Slides of deck.html: heading, words, picture and notes of each; and the page's addresses."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -514,7 +514,10 @@ def test_numbers_as_readers_see_them(small):
 
 
 WRONG = {
-    "{{a.y}}": r"slide 2, 'First': \{\{a\.y\}\} names 'a\.y', which is not in .*results\.json\. Known: a\.x\. Correct the name",
+    "{{a.y}}": (
+        r"slide 2, 'First': \{\{a\.y\}\} names 'a\.y', which is not in .*results\.json\. "
+        r"Known: a\.x\. Correct the name"
+    ),
     "{{a.x:q}}": "has the format 'q': expected one such as",
     "{{3 * 4}}": "is no placeholder: expected",
     "{{a.x": "a placeholder is not closed",
@@ -531,7 +534,7 @@ def test_unknown_placeholders_stop_the_build(small, placeholder):
 def test_a_missing_figure_stops_the_build(small):
     with pytest.raises(
         build.DeckError,
-        match=r"slide 2, 'First': there is no figures/a_b\.png in .*, but a\.png\. Correct the name",
+        match=r"slide 2, 'First': there is no figures/a_b\.png in .*, but a\.png\. Correct the",
     ):
         small(SMALL.replace("figures/a.png", "figures/a_b.png"))
     with pytest.raises(
@@ -543,7 +546,10 @@ def test_a_missing_figure_stops_the_build(small):
 
 
 def test_a_number_of_another_data_set_stops_the_build(small):
-    other = r"slide 2, 'First': \{\{a\.x:\.2f\}\} is a number of %s, but the slide expects %s\. Execute the notebooks again"
+    other = (
+        r"slide 2, 'First': \{\{a\.x:\.2f\}\} is a number of %s, but the slide expects %s\. "
+        r"Execute the notebooks again"
+    )
     with pytest.raises(build.DeckError, match=other % ("'COURSE_DATA/cars'", "'cars_sample'")):
         small(source="COURSE_DATA/cars")
     with pytest.raises(build.DeckError, match=other % ("'cars_sample'", "'COURSE_DATA/cars'")):

@@ -1,4 +1,4 @@
-"""Encode autos with autoencoders: the plumbing behind the notebooks, small enough to read in an afternoon."""
+"""Encode autos with autoencoders: what is behind the notebooks, to read in an afternoon."""
 
 import os
 

@@ -1,8 +1,8 @@
 """Checkpoints: the state of a run in one file, and a fingerprint by which the file knows its run.
 
 A fingerprint holds what decides the result of a run, as a flat dict of short texts, for example
-`{"training data": "(70, 3, 128, 128) float32 8f3a61c0d2b94e75", "loss.beta": "0.5", ...}`. Two calls
-of `training.fit` with equal fingerprints end, on one machine, with equal weights.
+`{"training data": "(70, 3, 128, 128) float32 8f3a61c0d2b94e75", "loss.beta": "0.5", ...}`. Two
+calls of `training.fit` with equal fingerprints end, on one machine, with equal weights.
 """
 
 import contextlib
@@ -331,7 +331,7 @@ def _name(value) -> str:
 
 
 def _installed(value) -> bool:
-    """Whether a function or class belongs to Python or an installed library: its name says enough."""
+    """Whether a function or class is Python's or an installed library's: its name says enough."""
     return _is_library(value.__module__ or "__main__")
 
 

@@ -1,4 +1,4 @@
-"""Pictures as tensors `(N, C, H, W)`, float32 in [0, 1], from a folder or from MNIST's files: reading, splitting, augmenting."""
+"""Pictures as tensors `(N, C, H, W)`, float32 in [0, 1]: reading, splitting, augmenting."""
 
 import csv
 import hashlib
@@ -18,7 +18,8 @@ from torchvision.transforms import v2
 
 from autoencoders.course import ROOT, real_data
 
-# HEIC is listed although Pillow cannot read it: a telephone's photograph shall be named in an error, not skipped.
+# HEIC is listed although Pillow cannot read it: a telephone's photograph shall be named in an
+# error, not skipped.
 SUFFIXES = {
     ".jpg",
     ".jpeg",
@@ -68,23 +69,26 @@ def source(name: str = "cars") -> str:
 def cars(
     size: int = 128, folder: str | Path | None = None, limit: int | None = 100
 ) -> tuple[torch.Tensor, list[str]]:
-    """Read the pictures of a folder, each cropped to its central square and brought to `size` pixels.
+    """Read the pictures of a folder, each cropped to its central square, `size` pixels wide.
 
-    Without `folder` it is `cars_sample/`, or `$COURSE_DATA/cars/` where that is set. Returns the pictures, `(N, 3, size,
-    size)`, float32 in [0, 1], and their file names, both sorted by name; only the first `limit` (None: all). Subfolders,
-    hidden files and files that are no pictures are passed over. Transparency becomes white, EXIF orientation is applied,
-    animations give their first frame. Raises ValueError for a folder without pictures, and one that names all bad files.
+    Without `folder` it is `cars_sample/`, or `$COURSE_DATA/cars/` where that is set. Returns the
+    pictures, `(N, 3, size, size)`, float32 in [0, 1], and their file names, both sorted by name;
+    only the first `limit` (None: all). Subfolders, hidden files and files that are no pictures are
+    passed over. Transparency becomes white, EXIF orientation is applied, animations give their
+    first frame. Raises ValueError for a folder without pictures, and one that names all bad files.
     """
     if folder is None:
         folder = real_data() / "cars" if real_data() else ROOT / "cars_sample"
     if not (isinstance(size, int) and 1 <= size <= 4096 and (limit is None or limit >= 1)):
         raise ValueError(
-            f"size={size!r}, limit={limit!r}: expected a size from 1 to 4096 pixels and a limit of at least 1, or None"
+            f"size={size!r}, limit={limit!r}: "
+            "expected a size from 1 to 4096 pixels and a limit of at least 1, or None"
         )
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(
-            f"no folder {str(folder)!r}: expected one that holds pictures of cars; make it and put *.jpg files in it"
+            f"no folder {str(folder)!r}: expected one that holds pictures of cars; "
+            "make it and put *.jpg files in it"
         )
     paths = picture_files(folder)[:limit]
     if not paths:
@@ -127,7 +131,7 @@ def read_all(paths: list[Path], size: int, folder: Path) -> np.ndarray:
 
 
 def read(path: str | Path, size: int | None = None) -> np.ndarray:
-    """Decode one picture file into a uint8 array `(size, size, 3)`, or without `size` as it is, `(H, W, 3)`.
+    """Decode one picture file, uint8 `(size, size, 3)`, or without `size` as it is, `(H, W, 3)`.
 
     Raises whatever Pillow raises, ValueError for a bomb.
     """
@@ -138,7 +142,8 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(
-                    f"{image.width}x{image.height} pixels, expected at most {MAX_PIXELS:,}: a decompression bomb?"
+                    f"{image.width}x{image.height} pixels, expected at most {MAX_PIXELS:,}: "
+                    "a decompression bomb?"
                 )
             if size:
                 image.draft(
@@ -190,10 +195,11 @@ class Turntable(NamedTuple):
 
 
 def turntable(size: int = 64, folder: str | Path = ROOT / "datasets" / "turntable") -> Turntable:
-    """1,000 rendered cars, each from six sides, with exact labels: see `datasets/turntable/README.md`.
+    """1,000 rendered cars, each from six sides, with labels: see `datasets/turntable/README.md`.
 
-    `size` is 64 as stored, or 32, 16 or 8, for which blocks of pixels are averaged. Raises ValueError that
-    names a file that is missing, damaged or not the one that the set's table describes.
+    `size` is 64 as stored, or 32, 16 or 8, for which blocks of pixels are averaged. Raises
+    ValueError that names a file that is missing, damaged or not the one that the set's table
+    describes.
     """
     if size not in (64, 32, 16, 8):
         raise ValueError(f"size={size!r}: expected 64 as stored, or 32, 16 or 8 for quick training")
@@ -307,7 +313,7 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
 
 
 def read_mask(path: Path, folder: Path, size: int) -> np.ndarray:
-    """The mask of a picture in MVTec's layout, float32 `(size, size)` of 0 and 1; 0 for a good one."""
+    """The mask of a picture in MVTec's layout, float32 `(size, size)` of 0 and 1; all 0 if good."""
     kind = path.parent.name
     if kind == "good":
         return np.zeros((size, size), np.float32)
@@ -339,7 +345,7 @@ class Collection(NamedTuple):
 
 
 def bodies(size: int = 128, folder: str | Path | None = None) -> Collection:
-    """Rendered cars by body type, few of some, in ordinary settings: see `datasets/bodies/README.md`.
+    """Rendered cars by body type, in ordinary settings: see `datasets/bodies/README.md`.
 
     `folder` may be any that has pictures in `train/<class>/` and `test/<class>/`, as torchvision's
     ImageFolder reads them; they are cropped to their central square. Raises ValueError that names a
@@ -501,7 +507,10 @@ def idx(name: str, folder: str | Path) -> Digits:
 
 
 def idx_fault(path: Path) -> str:
-    """What is wrong with an uncompressed file of bytes in MNIST's idx format, or "" where its length is what its header says."""
+    """What is wrong with a file of bytes in MNIST's idx format, uncompressed; "" if nothing is.
+
+    Right is a file whose length is what its header says.
+    """
     if not path.is_file():
         return "missing"
     dimensions = 3 if "idx3" in path.name else 1
@@ -576,11 +585,13 @@ def augment(
     area: tuple[float, float] | None = None,
     colours: bool = False,
 ):
-    """A function that crops each picture of a batch `(N, 3, H, W)` at its own random place and mirrors every other one.
+    """A function that crops and mirrors the pictures of a batch `(N, 3, H, W)` at random.
 
-    With `area`, what is cut out is a square of a share of the picture between those two, brought to `crop` pixels; with `colours`,
-    every other picture has its channels exchanged. For `training.fit(prepare_batch=...)`; random numbers are torch's, which a
-    checkpoint keeps.
+    Each is cropped at a place of its own, and every other one is mirrored.
+
+    With `area`, what is cut out is a square of a share of the picture between those two, brought to
+    `crop` pixels; with `colours`, every other picture has its channels exchanged. For
+    `training.fit(prepare_batch=...)`; random numbers are torch's, which a checkpoint keeps.
     """
     cut = v2.RandomCrop(crop) if crop else v2.Identity()
     if area:

@@ -1,4 +1,7 @@
-"""MNIST and Fashion-MNIST from torchvision's mirrors: checksums compared, whole files kept, damaged ones fetched again."""
+"""MNIST and Fashion-MNIST from torchvision's mirrors.
+
+Checksums are compared, whole files kept, damaged ones fetched again.
+"""
 
 from pathlib import Path
 
@@ -10,9 +13,12 @@ SETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
 
 
 def download(name: str, folder: str | Path) -> Path:
-    """Fetch a data set of `SETS` into `folder`, where `COURSE_DATA=folder` finds it, and return the folder of its files.
+    """Fetch a data set of `SETS` into `folder`, where `COURSE_DATA=folder` finds it.
 
-    Calling again fetches only what is missing or damaged. Raises ValueError, also where there is no network.
+    Returns the folder of its files.
+
+    Calling again fetches only what is missing or damaged. Raises ValueError, also where there is no
+    network.
     """
     if name not in SETS:
         raise ValueError(f"name={name!r}: expected one of {', '.join(SETS)}")
@@ -28,10 +34,14 @@ def download(name: str, folder: str | Path) -> Path:
         EOFError,
     ) as error:  # no network, a wrong checksum, a full disk, an archive cut short
         files = ", ".join(f"{file}.gz" for file in data.IDX)
-        hint = f"get {files} from {kind.mirrors[0]} on a machine with a network, put them into {str(raw)!r}, and run this again"
+        hint = (
+            f"get {files} from {kind.mirrors[0]} on a machine with a network, "
+            f"put them into {str(raw)!r}, and run this again"
+        )
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"cannot download {name} ({reason}): expected a network connection. Run this again to go on, or {hint}"
+            f"cannot download {name} ({reason}): "
+            f"expected a network connection. Run this again to go on, or {hint}"
         ) from None
     data.idx(kind.__name__, folder)
     return raw

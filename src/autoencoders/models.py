@@ -10,16 +10,22 @@ from autoencoders import course
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    """A convolution of stride 2 and its non-linearity: `(N, inputs, H, W)` -> `(N, outputs, H/2, W/2)`."""
+    """A convolution of stride 2 and its non-linearity.
+
+    `(N, inputs, H, W)` -> `(N, outputs, H/2, W/2)`.
+    """
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2), nn.GELU()
     )
 
 
 def deconv(inputs: int, outputs: int) -> nn.Sequential:
-    """`conv` backwards, `(N, inputs, H, W)` -> `(N, outputs, 2H, 2W)`: four values a place become 2x2 pixels.
+    """`conv` backwards: four values a place become 2x2 pixels.
 
-    Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158); a transposed one leaves checkerboards.
+    `(N, inputs, H, W)` -> `(N, outputs, 2H, 2W)`.
+
+    Sub-pixel convolution (Shi et al. 2016, arXiv:1609.05158); a transposed one leaves
+    checkerboards.
     """
     return nn.Sequential(
         nn.Conv2d(inputs, 4 * outputs, 3, padding=1), nn.PixelShuffle(2), nn.GELU()
@@ -27,10 +33,10 @@ def deconv(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class DenseAutoencoder(nn.Module):
-    """Fully connected autoencoder: every latent value sees every pixel (Hinton & Salakhutdinov 2006).
+    """Fully connected autoencoder: each value sees all pixels (Hinton & Salakhutdinov 2006).
 
-    `size` is the picture's side (32 to 256), `latent` and `hidden` are numbers of values. Without hidden layer (`hidden=0`)
-    it is linear, and what it can learn is PCA. Raises ValueError.
+    `size` is the picture's side (32 to 256), `latent` and `hidden` are numbers of values. Without
+    hidden layer (`hidden=0`) it is linear, and what it can learn is PCA. Raises ValueError.
     """
 
     def __init__(self, size: int = 128, latent: int = 64, hidden: int = 256):
@@ -38,7 +44,8 @@ class DenseAutoencoder(nn.Module):
         check(size, latent)
         if hidden < 0:
             raise ValueError(
-                f"hidden={hidden}: expected at least 0, the number of values between pixels and latent"
+                f"hidden={hidden}: "
+                "expected at least 0, the number of values between pixels and latent"
             )
         self.arguments = {"size": size, "latent": latent, "hidden": hidden}
         pixels = 3 * size * size
@@ -60,11 +67,14 @@ def _dense(sizes: list[int]) -> list[nn.Module]:
 
 
 class ConvAutoencoder(nn.Module):
-    """Convolutional autoencoder: four halvings down to a grid of `(size/16)^2` places, four doublings back.
+    """Convolutional autoencoder: four halvings down to a map, four doublings back.
 
-    `size` is the picture's side (32 to 256, a multiple of 16), `latent` the number of values a picture is squeezed into,
-    `width` the channels of the first layer. A `latent` that is a multiple of `(size/16)^2` stays a map `(N, latent/(size/16)^2,
-    size/16, size/16)`, and the model then takes crops too; any other number becomes a vector. Raises ValueError.
+    The map has `(size/16)^2` places.
+
+    `size` is the picture's side (32 to 256, a multiple of 16), `latent` the number of values a
+    picture is squeezed into, `width` the channels of the first layer. A `latent` that is a multiple
+    of `(size/16)^2` stays a map `(N, latent/(size/16)^2, size/16, size/16)`, and the model then
+    takes crops too; any other number becomes a vector. Raises ValueError.
     """
 
     def __init__(self, size: int = 128, latent: int = 1024, width: int = 32):
@@ -73,7 +83,8 @@ class ConvAutoencoder(nn.Module):
         if size % 16 or width < 1:
             near = f"{size // 16 * 16} or {size // 16 * 16 + 16}"
             raise ValueError(
-                f"size={size}, width={width}: four halvings need a size that 16 divides, e.g. {near}, and a width from 1"
+                f"size={size}, width={width}: "
+                f"four halvings need a size that 16 divides, e.g. {near}, and a width from 1"
             )
         self.arguments = {"size": size, "latent": latent, "width": width}
         grid = size // 16
@@ -105,7 +116,9 @@ class ConvAutoencoder(nn.Module):
 
 
 class DenseDenoiser(nn.Module):
-    """Fully connected denoising autoencoder for grey pictures `(N, 1, size, size)`: 784-64-784, a sigmoid last (Vincent et al. 2008).
+    """Fully connected denoising autoencoder of grey pictures `(N, 1, size, size)`: 784-64-784.
+
+    The last layer is a sigmoid (Vincent et al. 2008).
 
     Raises ValueError.
     """
@@ -129,10 +142,13 @@ class DenseDenoiser(nn.Module):
 
 
 class ConvDenoiser(nn.Module):
-    """Convolutional denoiser, `(N, channels, H, W)` to the same: a small U-Net (Ronneberger et al. 2015).
+    """Convolutional denoiser, `(N, channels, H, W)` to the same: a small U-Net.
 
-    Sides must be multiples of 2 to the power of `levels`; `width` is the number of channels of the finest map, doubled from level
-    to level. The decoder sees each of the encoder's maps again, so that edges need not pass through the coarsest. Raises ValueError.
+    Ronneberger et al. 2015.
+
+    Sides must be multiples of 2 to the power of `levels`; `width` is the number of channels of the
+    finest map, doubled from level to level. The decoder sees each of the encoder's maps again, so
+    that edges need not pass through the coarsest. Raises ValueError.
     """
 
     def __init__(self, channels: int = 1, width: int = 32, levels: int = 2):
@@ -168,7 +184,10 @@ class ConvDenoiser(nn.Module):
 
 
 class DenseClassifier(nn.Module):
-    """Fully connected classifier of grey pictures `(N, 1, size, size)`: 784-256-256-10, logits `(N, classes)`. Raises ValueError."""
+    """Fully connected classifier of grey pictures `(N, 1, size, size)`: 784-256-256-10.
+
+    Returns logits `(N, classes)`. Raises ValueError.
+    """
 
     def __init__(self, size: int = 28, hidden: int = 256, classes: int = 10):
         super().__init__()
@@ -184,7 +203,10 @@ class DenseClassifier(nn.Module):
 
 
 class ConvClassifier(nn.Module):
-    """Small convolutional classifier of grey pictures `(N, 1, H, W)`, at least 4x4: logits `(N, classes)`. Raises ValueError."""
+    """Small convolutional classifier of grey pictures `(N, 1, H, W)`, at least 4x4.
+
+    Returns logits `(N, classes)`. Raises ValueError.
+    """
 
     def __init__(self, width: int = 16, classes: int = 10):
         super().__init__()
@@ -222,7 +244,10 @@ def _positive(**numbers: int) -> None:
 
 
 def _shape(x: torch.Tensor, channels: int, multiple: int, size: int | None = None) -> None:
-    """Raise ValueError unless `x` is `(N, channels, H, W)` with sides that `multiple` divides, or that are `size`."""
+    """Raise ValueError unless `x` is `(N, channels, H, W)` with good sides.
+
+    Good are sides that `multiple` divides, or that are `size`.
+    """
     sides = tuple(x.shape[2:])
     if (
         x.dim() != 4
@@ -236,15 +261,20 @@ def _shape(x: torch.Tensor, channels: int, multiple: int, size: int | None = Non
             else f"(N, {channels}, H, W), H and W multiples of {multiple}"
         )
         raise ValueError(
-            f"a batch of shape {tuple(x.shape)}: expected {wanted}; add [None] for a single picture, or crop"
+            f"a batch of shape {tuple(x.shape)}: expected {wanted}; "
+            "add [None] for a single picture, or crop"
         )
 
 
 def check(size: int, latent: int) -> None:
-    """Raise ValueError unless `size` is from 32 to 256 pixels and `latent` from 1 to the number of a picture's values."""
+    """Raise ValueError for a `size` outside 32 to 256 pixels or an impossible `latent`.
+
+    It is from 1 to the number of a picture's values.
+    """
     if not 32 <= size <= 256:
         raise ValueError(
-            f"size={size}: expected a square picture's side from 32 to 256 pixels; ask data.cars for another size"
+            f"size={size}: expected a square picture's side from 32 to 256 pixels; "
+            "ask data.cars for another size"
         )
     if not 1 <= latent <= 3 * size * size:
         raise ValueError(

@@ -16,8 +16,9 @@ def add(
 ) -> torch.Tensor:
     """Pictures `(N, C, H, W)` in [0, 1] with noise of one of `KINDS`, clipped to [0, 1] again.
 
-    With a `seed` (for tests) picture i gets the noise of `seed` and i, whatever comes before or after it. Without one (for
-    training) it is torch's global random numbers, other ones each time; a checkpoint keeps those. Raises ValueError.
+    With a `seed` (for tests) picture i gets the noise of `seed` and i, whatever comes before or
+    after it. Without one (for training) it is torch's global random numbers, other ones each time;
+    a checkpoint keeps those. Raises ValueError.
     """
     check(pictures)
     if (
@@ -26,7 +27,8 @@ def add(
         or (amount > 1 and kind in ("salt_and_pepper", "blocks"))
     ):
         raise ValueError(
-            f"{kind=}, {amount=}: expected one of {', '.join(KINDS)}, and an amount from 0 to 4, to 1 where it is a share"
+            f"{kind=}, {amount=}: expected one of {', '.join(KINDS)}, and an amount from 0 to 4, "
+            "to 1 where it is a share"
         )
     if seed is None:
         return _add(pictures, kind, amount, None)
@@ -69,10 +71,12 @@ def check(pictures: torch.Tensor) -> None:
             else type(pictures).__name__
         )
         raise ValueError(
-            f"pictures={what}: expected a float tensor (N, C, H, W); add [None] for a single picture, divide bytes by 255"
+            f"pictures={what}: expected a float tensor (N, C, H, W); "
+            "add [None] for a single picture, divide bytes by 255"
         )
     if len(pictures) and not (pictures.min() >= 0 and pictures.max() <= 1):
         low, high = pictures.min().item(), pictures.max().item()
         raise ValueError(
-            f"pictures from {low:.3g} to {high:.3g}: expected values in [0, 1]; divide bytes by 255, clamp what a model returns"
+            f"pictures from {low:.3g} to {high:.3g}: expected values in [0, 1]; "
+            "divide bytes by 255, clamp what a model returns"
         )

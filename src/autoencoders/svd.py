@@ -1,4 +1,4 @@
-"""The baseline: a picture as a matrix, its singular value decomposition, and a file that keeps the first k components."""
+"""The baseline: a picture as a matrix, its SVD, and a file of its first k components."""
 
 import lzma
 import struct
@@ -20,17 +20,21 @@ HEADER = struct.Struct("<4sBHHHI")  # magic, dtype, height, width, rank, CRC-32 
 
 
 class SVD(NamedTuple):
-    """The factors of `matrix = U @ diag(s) @ Vt`, with any leading batch dimensions: `(..., m, k)`, `(..., k)`, `(..., k, n)`."""
+    """The factors of `matrix = U @ diag(s) @ Vt`, with any leading batch dimensions.
+
+    Their shapes are `(..., m, k)`, `(..., k)` and `(..., k, n)`.
+    """
 
     U: np.ndarray
     s: np.ndarray
     Vt: np.ndarray
 
     def truncate(self, k: int) -> "SVD":
-        """Keep the `k` largest components: the best approximation of rank k there is (Eckart & Young 1936)."""
+        """Keep the `k` largest components: the best of rank k there is (Eckart & Young 1936)."""
         if not 1 <= k <= self.s.shape[-1]:
             raise ValueError(
-                f"k={k}: expected a rank from 1 to {self.s.shape[-1]}, the number of singular values"
+                f"k={k}: expected a rank from 1 to {self.s.shape[-1]}, "
+                "the number of singular values"
             )
         return SVD(self.U[..., :k], self.s[..., :k], self.Vt[..., :k, :])
 
@@ -39,7 +43,7 @@ class SVD(NamedTuple):
         return (self.U * self.s[..., None, :]) @ self.Vt
 
     def energy(self) -> np.ndarray:
-        """The share of the squared norm that the first 1, 2, ... components carry, `(..., k)`, ending at 1."""
+        """The share of the squared norm in the first 1, 2, ... components, `(..., k)`, up to 1."""
         total = np.cumsum(self.s**2, axis=-1)
         return total / total[..., -1:]
 
@@ -48,23 +52,28 @@ def to_matrix(pictures: np.ndarray) -> np.ndarray:
     """Lay the three channels side by side: pictures `(..., H, W, 3)` -> matrices `(..., H, 3W)`."""
     if pictures.ndim < 3 or pictures.shape[-1] != 3:
         raise ValueError(
-            f"pictures of shape {pictures.shape}: expected (..., height, width, 3); use data.to_bytes for tensors"
+            f"pictures of shape {pictures.shape}: "
+            "expected (..., height, width, 3); use data.to_bytes for tensors"
         )
     return np.concatenate([pictures[..., channel] for channel in range(3)], axis=-1)
 
 
 def to_picture(matrices: np.ndarray) -> np.ndarray:
-    """Matrices `(..., H, 3W)` back to pictures `(..., H, W, 3)`, uint8, rounded and clipped to 0..255."""
+    """Matrices `(..., H, 3W)` back to pictures `(..., H, W, 3)`, uint8, rounded and clipped."""
     if matrices.shape[-1] % 3:
         raise ValueError(
-            f"a matrix of shape {matrices.shape}: expected three channels side by side, a width that 3 divides"
+            f"a matrix of shape {matrices.shape}: "
+            "expected three channels side by side, a width that 3 divides"
         )
     channels = np.split(matrices, 3, axis=-1)
     return np.stack(channels, axis=-1).round().clip(0, 255).astype(np.uint8)
 
 
 def decompose(matrix: np.ndarray) -> SVD:
-    """The reference: SciPy's full decomposition of one matrix `(m, n)`, in float64 for anything but float32."""
+    """The reference: SciPy's full decomposition of one matrix `(m, n)`.
+
+    It computes in float64 for anything but float32.
+    """
     matrix = np.asarray(matrix)
     return SVD(
         *scipy.linalg.svd(matrix.astype(np.result_type(matrix, np.float32)), full_matrices=False)
@@ -72,14 +81,18 @@ def decompose(matrix: np.ndarray) -> SVD:
 
 
 def decompose_all(matrices: np.ndarray, workers: int = 2) -> SVD:
-    """Decompose a batch `(N, m, n)`, m <= n, at once in float32: many times faster than one by one, near enough for pictures.
+    """Decompose a batch `(N, m, n)`, m <= n, at once in float32.
 
-    Through the m x m Gram matrix A Aᵀ = U s² Uᵀ, then s Vᵀ = Uᵀ A. Squaring costs the singular values below about 1/3000
-    of the largest their accuracy, but U stays orthonormal, so the full product still gives the matrix back.
+    Many times faster than one by one, and near enough for pictures.
+
+    Through the m x m Gram matrix A Aᵀ = U s² Uᵀ, then s Vᵀ = Uᵀ A. Squaring costs the singular
+    values below about 1/3000 of the largest their accuracy, but U stays orthonormal, so the full
+    product still gives the matrix back.
     """
     if matrices.ndim != 3 or not 1 <= matrices.shape[1] <= matrices.shape[2]:
         raise ValueError(
-            f"matrices of shape {matrices.shape}: expected (N, m, n) with m <= n; transpose tall ones"
+            f"matrices of shape {matrices.shape}: "
+            "expected (N, m, n) with m <= n; transpose tall ones"
         )
     batch = torch.from_numpy(np.ascontiguousarray(matrices, dtype=np.float32))
     with (
@@ -100,16 +113,20 @@ def _gram(a: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def values(height: int, width: int, rank: int) -> int:
-    """How many numbers the truncated factors of a colour picture hold: `rank * (height + 3 * width + 1)`."""
+    """How many numbers are in the factors of a picture: `rank * (height + 3 * width + 1)`."""
     return rank * (height + 3 * width + 1)
 
 
 def compress(picture: np.ndarray, rank: int, dtype: str = "int8") -> bytes:
-    """Encode a uint8 picture `(H, W, 3)` as a file of its first `rank` components, in one of `DTYPES`. Raises ValueError."""
+    """Encode a uint8 picture `(H, W, 3)` as a file of its first `rank` components.
+
+    `dtype` is one of `DTYPES`. Raises ValueError.
+    """
     picture = np.asarray(picture)
     if picture.dtype != np.uint8:
         raise ValueError(
-            f"a picture of dtype {picture.dtype}: expected uint8 from 0 to 255; use data.to_bytes for tensors"
+            f"a picture of dtype {picture.dtype}: "
+            "expected uint8 from 0 to 255; use data.to_bytes for tensors"
         )
     return pack(decompose(to_matrix(picture)), rank, dtype)
 
@@ -134,16 +151,21 @@ def pack(svd: SVD, rank: int, dtype: str = "int8") -> bytes:
     over="ignore", invalid="ignore"
 )  # what comes of forged factors is looked at, at the end
 def decompress(data: bytes) -> np.ndarray:
-    """Decode a file of `compress` to a uint8 picture `(H, W, 3)`. Raises CorruptFileError for anything else."""
+    """Decode a file of `compress` to a uint8 picture `(H, W, 3)`.
+
+    Raises CorruptFileError for anything else.
+    """
     if len(data) < HEADER.size or data[:4] != MAGIC:
         raise CorruptFileError(
-            f"{len(data)} bytes that begin with {bytes(data[:4])!r}: expected an SVD file, which begins with {MAGIC!r}"
+            f"{len(data)} bytes that begin with {bytes(data[:4])!r}: "
+            f"expected an SVD file, which begins with {MAGIC!r}"
         )
     _, code, height, width, rank, checksum = HEADER.unpack_from(data)
     body = data[HEADER.size :]
     if checksum != zlib.crc32(HEADER.pack(MAGIC, code, height, width, rank, 0) + body):
         raise CorruptFileError(
-            f"{len(data)} bytes with a wrong checksum: the file is damaged or cut short; copy or encode it again"
+            f"{len(data)} bytes with a wrong checksum: "
+            "the file is damaged or cut short; copy or encode it again"
         )
     count, scales = rank * (height + 3 * width), 2 * rank
     fits = (
@@ -173,14 +195,16 @@ def decompress(data: bytes) -> np.ndarray:
 
 # Raw LZMA: the header that this leaves out would be as long as a small picture's component.
 LZMA = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lc": 0, "lp": 0, "pb": 0, "dict_size": 2**20}]
-COARSENESS = 0.2  # rounding may add this share of the error that truncation makes; measured to give the fewest bytes
+# rounding may add this share of the error that truncation makes; measured to give the fewest bytes
+COARSENESS = 0.2
 
 
 def _quantise(u: np.ndarray, vt: np.ndarray, s: np.ndarray, error: float, coded: bool) -> bytes:
-    """One scale a component (float16), then its row of U and of V in int8, entropy-coded if asked for.
+    """One scale a component (float16), then its rows of U and V in int8, entropy-coded if asked.
 
-    Uncoded, each row uses all 127 steps. Coded, the steps are so coarse that each component's rounding adds equally much to
-    the squared error, `COARSENESS * error` in all (reverse water-filling, Cover & Thomas 10.3.3): weak components cost little.
+    Uncoded, each row uses all 127 steps. Coded, the steps are so coarse that each component's
+    rounding adds equally much to the squared error, `COARSENESS * error` in all (reverse
+    water-filling, Cover & Thomas 10.3.3): weak components cost little.
     """
     floor = 0.0
     if coded:
@@ -200,7 +224,10 @@ def _quantise(u: np.ndarray, vt: np.ndarray, s: np.ndarray, error: float, coded:
 
 
 def _encode(rows: np.ndarray) -> bytes:
-    """Each row as it is or as differences of neighbours, whichever is smaller; one bit a row tells, LZMA packs them all."""
+    """Each row as it is or as differences of neighbours, whichever is smaller.
+
+    One bit a row tells which; LZMA packs them all.
+    """
     differences = np.diff(rows, axis=1, prepend=np.int8(0))  # modulo 256, which adding up undoes
     smooth = np.abs(differences.astype(int)).sum(axis=1) < np.abs(rows.astype(int)).sum(axis=1)
     packed = lzma.compress(

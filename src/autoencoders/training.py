@@ -604,7 +604,10 @@ def _check_optimizers(loss_fn, optimizer, lr, weight_decay) -> None:
 
 
 def _tensors(name: str, data: Data) -> tuple[torch.Tensor, ...]:
-    """The data as a tuple of tensors. Raises ValueError unless they have the same N of at least 1."""
+    """The data as a tuple of tensors.
+
+    Raises ValueError unless they have the same N of at least 1.
+    """
     tensors = tuple(data) if isinstance(data, tuple | list) else (data,)
     good = all(isinstance(t, torch.Tensor) and t.dim() and len(t) for t in tensors)
     if not good or len({len(t) for t in tensors}) != 1:

@@ -50,7 +50,8 @@ def fit_codec(
     """`training.fit` for a `LearnedCodec`; returns the history.
 
     `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `prepare_batch`
-    cropping them so. The PCA layers are near a good place already and learn at a twentieth of the rate.
+    cropping them so. The PCA layers are near a good place already and learn at a twentieth of the
+    rate.
     """
     slow = []
     fast = []
@@ -281,7 +282,7 @@ class Trained(NamedTuple):
 
 
 def _all_but_unseen(n: int) -> torch.Tensor:
-    """Numbers of the cars that the shipped weights were trained on: they had no use for validation."""
+    """Numbers of the cars that the shipped weights were trained on: training and validation."""
     train, validation, _ = data.split(n)
     return torch.cat([train, validation]).sort().values
 
