@@ -145,7 +145,8 @@ def test_names_at_the_ends_do_not_overlap():
 
 
 def test_heights_move_as_little_as_they_must():
-    np.testing.assert_allclose(plots._apart([0, 0.5, 1], 0.1), [0, 0.5, 1])
+    np.testing.assert_allclose(plots._apart([0, 0.5, 0.9], 0.1), [0, 0.5, 0.9])
+    np.testing.assert_allclose(plots._apart([0, 0.9, 1.2], 0.1), [0, 0.87, 0.97])
     np.testing.assert_allclose(plots._apart([0.5, 0.5], 0.1), [0.45, 0.55], atol=1e-5)
 
 

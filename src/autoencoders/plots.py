@@ -255,9 +255,11 @@ def lines(
     if ax is None:
         ax = plt.subplots(figsize=(9, 5.4))[1]
     looks = {name: look(name) for name in curves}
-    # Names without a look of their own get what no codec in this figure has.
+    # Names without a look of their own get what no codec in this figure has, other colours first.
+    colours = {style["color"] for style in looks.values() if style}
     used = {(style["color"], style["marker"]) for style in looks.values() if style}
     spare = [pair for pair in zip(COLOURS, MARKERS, strict=True) if pair not in used]
+    spare.sort(key=lambda pair: pair[0] in colours)
     # More than seven lines: the same colours and markers again, dashed.
     spare = [{"color": c, "marker": m, "ls": "-"} for c, m in spare]
     spare += [{"color": c, "marker": m, "ls": "--"} for c, m in zip(COLOURS, MARKERS, strict=True)]
@@ -306,7 +308,10 @@ def label_ends(ax) -> None:
 
 
 def _apart(heights, step: float) -> np.ndarray:
-    """Rising heights, moved as little as makes each at least `step` above the one below."""
+    """Rising heights, moved as little as makes each at least `step` above the one below.
+
+    None ends higher than at 0.97: there the axes end, and the title begins.
+    """
     apart = np.array(heights, float)
     # Two that are too near are pushed apart, half each, until all have room.
     for _ in range(100):
@@ -316,7 +321,7 @@ def _apart(heights, step: float) -> np.ndarray:
         for i in np.flatnonzero(lacking > 0):
             apart[i] -= lacking[i] / 2
             apart[i + 1] += lacking[i] / 2
-    return apart
+    return np.minimum(apart, 0.97 - step * np.arange(len(apart))[::-1])
 
 
 def rate_distortion(

@@ -176,13 +176,25 @@ def latent_sweep(out: Path) -> None:
     interrupted sweep goes on. Half an hour on two cores.
     """
     cars = F.avg_pool2d(data.cars(128, course.ROOT / "cars_sample")[0], 2)
-    runs = json.loads(out.read_text("utf-8")) if out.exists() else []
+    runs = _runs_so_far(out)
     done = {(run["condition"], run["latent"], run["seed"]) for run in runs}
     wanted = [(c, latent, seed) for c in SWEEP for latent in SWEEP[c] for seed in SEEDS]
     for key in tqdm([key for key in wanted if key not in done]):
         runs.append(_run_of_sweep(*key, cars))
         with course.replacing(out) as part:
             part.write_text(json.dumps(runs, indent=0) + "\n", "utf-8")
+
+
+def _runs_so_far(out: Path) -> list[dict]:
+    if not out.exists():
+        return []
+    try:
+        return json.loads(out.read_text("utf-8"))
+    except ValueError as error:
+        raise course.CorruptFileError(
+            f"{out} cannot be read ({error}): expected the JSON of an interrupted sweep; delete it "
+            "to begin anew, or name another file"
+        ) from None
 
 
 def _run_of_sweep(condition: str, latent: int, seed: int, cars: torch.Tensor) -> dict:
