@@ -65,8 +65,12 @@ grade-example: $(STAMP) ## grade two made-up submissions of notebook 01: build/e
 lab: $(STAMP) ## open the notebooks in JupyterLab; results go to build/
 	@$(BIN)/jupyter lab --notebook-dir notebooks
 
-bench: $(STAMP) ## measure what the fast paths gain, as ratios within one run
+bench: $(STAMP) ## what the fast paths gain (DATA=folder: our codec against others on your pictures)
+ifdef DATA
+	@env -u COURSE_DATA $(BIN)/python tests/bench_codecs.py "$(DATA)" $(OPTIONS)
+else
 	@$(BIN)/python tests/bench.py
+endif
 
 clean: ## remove everything generated: build/ and .venv
 	rm -rf build .venv .ruff_cache

@@ -1,0 +1,266 @@
+"""Our codec against everyday codecs on your own photographs: `make bench DATA=folder`.
+
+BD-rates at 128x128, 256x256 and full size, by PSNR and by MS-SSIM, with 95 % intervals over the
+pictures; then one file of all pictures against one contact sheet of each format. Each measurement
+is a line of build/bench/measured.jsonl, so an interrupted run goes on where it was.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL
+from tqdm import tqdm
+
+from autoencoders import codec, course, data, metrics
+
+# From about 22 to 38 dB; a BD-rate is an average over the qualities that two codecs share.
+SETTINGS = {
+    "codec": range(1, 9),
+    "JPEG": (5, 10, 20, 35, 55, 75, 88),
+    "WebP": (0, 10, 30, 50, 70, 85),
+    "AVIF": (10, 20, 32, 44, 56, 70),
+    "AVIF 4:4:4": (10, 20, 32, 44, 56, 70),
+    "JPEG XL": (1, 10, 30, 50, 65, 80),
+}
+MEASURES = {"PSNR": "psnr", "MS-SSIM": "ms_ssim"}
+SMALLEST = 176  # pixels each way that MS-SSIM's five scales need
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="photographs, at least two")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="where results go")
+    parser.add_argument("--limit", type=int, default=50, help="of how many pictures (default: 50)")
+    parser.add_argument(
+        "--sizes", nargs="+", default=["128", "256", "full"], help="pixels, or full: as they are"
+    )
+    parser.add_argument(
+        "--with-decoder",
+        action="store_true",
+        help="also an archive with a decoder of its own, at 128x128: a quarter of an hour",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure what is not yet measured, and print and write both tables. Raises ValueError."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    measured = Measured(options.out / "measured.jsonl")
+    rows = {}
+    for size in options.sizes:
+        pictures = read(options.folder, size, options.limit)
+        for name, rates in bd_rates(pictures, size, measured).items():
+            rows.setdefault(name, {}).update(rates)
+        show(rows, "bytes at equal quality, difference in % [95 % interval]")
+    save(rows, options.out / "bd_rates.csv")
+    cars = read(options.folder, "128", options.limit)
+    rows = one_file(cars, options)
+    show(rows, f"one file of {len(cars)} pictures of 128x128, as good as ours")
+    save(rows, options.out / "one_file.csv")
+
+
+def read(folder: Path, size: str, limit: int) -> list[np.ndarray]:
+    """The first pictures of a folder, uint8, as central squares or ("full") as they are."""
+    if size == "full":
+        side = None
+    elif size.isdigit() and 16 <= int(size) <= 4096:
+        side = int(size)
+    else:
+        raise ValueError(f"--sizes {size}: expected a number of pixels from 16 to 4096, or full")
+    if not folder.is_dir():
+        raise ValueError(f"no folder {str(folder)!r}: expected one with photographs in it")
+    files = data.picture_files(folder)[:limit]
+    if len(files) < 2:
+        raise ValueError(
+            f"{len(files)} pictures in {folder}: expected two or more, since intervals tell how "
+            "much pictures differ"
+        )
+    return [data.read(file, side) for file in files]
+
+
+class Measured:
+    """Measurements by what was measured, in a file that grows by a line with each."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.known = {}
+        if path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                try:
+                    key, values = json.loads(line)
+                except ValueError:
+                    continue  # the last line of a run that was killed while it wrote
+                self.known[key] = values
+
+    def of(self, picture: np.ndarray, name: str, setting) -> dict:
+        """Bytes and quality of a picture in a codec's file."""
+        # Other weights, another Pillow or another picture make it another measurement.
+        coder = codec.shipped().identity if name == "codec" else PIL.__version__
+        digest = hashlib.sha256(picture.tobytes()).hexdigest()[:16]
+        shape = "x".join(map(str, picture.shape))
+        key = f"{name} {setting} {coder} {shape} {digest}"
+        if key not in self.known:
+            self.known[key] = measure(picture, name, setting)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, self.known[key]]) + "\n")
+        return self.known[key]
+
+
+def measure(picture: np.ndarray, name: str, setting) -> dict:
+    """Encode and decode a picture: the file's bytes, and what is left of it in dB."""
+    if name == "codec":
+        file = codec.encode(picture, setting)
+        decoded = codec.decode(file)
+    else:
+        file, decoded = metrics.pillow(picture, name, setting)
+    pair = picture[None], decoded[None]
+    values = {"bytes": len(file), "psnr": float(metrics.psnr(*pair)[0])}
+    if min(picture.shape[:2]) >= SMALLEST:
+        values["ms_ssim"] = float(metrics.ms_ssim(*pair)[0])
+    return values
+
+
+def names() -> list[str]:
+    """Of the codecs that can be measured here, ours first."""
+    return [name for name in SETTINGS if name != "JPEG XL" or metrics.has_jpeg_xl()]
+
+
+def bd_rates(pictures: list[np.ndarray], size: str, measured: Measured) -> dict:
+    """BD-rates of ours against each rival, `{rival: {column: (rate, low, high)}}`."""
+    pixels = f"{size} pixels" if size != "full" else "full size"
+    # Small pictures have no MS-SSIM.
+    large = min(min(picture.shape[:2]) for picture in pictures) >= SMALLEST
+    measures = MEASURES if large else {"PSNR": "psnr"}
+    curves = {}
+    for name in names():
+        table = []
+        for setting in tqdm(SETTINGS[name], desc=f"{pixels}, {name}", leave=False):
+            table.append([measured.of(picture, name, setting) for picture in pictures])
+        for measure_name, key in measures.items():
+            curves[name, measure_name] = curve(table, key)
+    rates = {}
+    for rival in names()[1:]:
+        rates[f"against {rival}"] = {
+            f"{pixels}, {m}": metrics.bd_rate_interval(curves["codec", m], curves[rival, m])
+            for m in measures
+        }
+    return rates
+
+
+def curve(table: list[list[dict]], key: str) -> metrics.Curve:
+    """Quality against bytes, of settings in which both rise."""
+    sizes = np.array([[values["bytes"] for values in row] for row in table], float)
+    quality = np.array([[values[key] for values in row] for row in table])
+    # Two settings may give the same file; a curve needs points that rise.
+    keep = [0]
+    for i in range(1, len(sizes)):
+        if (
+            sizes[i].mean() > sizes[keep[-1]].mean()
+            and quality[i].mean() > quality[keep[-1]].mean()
+        ):
+            keep.append(i)
+    return metrics.Curve(sizes[keep], quality[keep])
+
+
+def one_file(pictures: list[np.ndarray], options: argparse.Namespace) -> dict:
+    """Bytes of one file of all pictures: ours, and contact sheets of at least its mean PSNR."""
+    stack = np.stack(pictures)
+    named = {f"{i:04d}.png": picture for i, picture in enumerate(pictures)}
+    files = {"codec, weights not counted": codec.encode_all(named, 5)}
+    if options.with_decoder:
+        files["codec, decoder in the file"] = archive(named, options.out)
+    rows = {}
+    for name, file in files.items():
+        decoded = np.stack([picture for _, picture in codec.decode_all(file)])
+        reached = float(metrics.psnr(stack, decoded).mean())
+        rows[name] = {"bytes": len(file), "PSNR [dB]": reached}
+        for rival in names()[1:]:
+            size, psnr = sheet_of(stack, rival, reached)
+            # Each is as good as the file of ours above it.
+            label = f"  {rival}, a contact sheet" + " " * (len(rows) // len(names()))
+            rows[label] = {"bytes": size, "PSNR [dB]": psnr}
+    return rows
+
+
+def archive(named: dict[str, np.ndarray], out: Path) -> bytes:
+    """Train a decoder for these pictures; goes on where it was interrupted."""
+    from autoencoders.codec import training
+
+    path = out / "archive.aez"
+    if not path.exists():
+        checkpoints = out / "archive.decoder.pt", out / "archive.latents.pt"
+        file = training.train_archive(named, checkpoints=checkpoints)
+        with course.replacing(path) as part:
+            part.write_bytes(file)
+    file = path.read_bytes()
+    if codec.info(file)["names"] != list(named):
+        raise ValueError(f"{path} holds other pictures: delete it, or give another --out")
+    return file
+
+
+def sheet_of(pictures: np.ndarray, name: str, wanted: float) -> tuple[int, float]:
+    """Bytes and PSNR of the smallest contact sheet that is at least as good as wanted."""
+    low, high = 0, 100
+    best = None
+    while low <= high:
+        middle = (low + high) // 2
+        file, decoded = metrics.sheet(pictures, name, middle)
+        psnr = float(metrics.psnr(pictures, decoded).mean())
+        if psnr >= wanted:
+            best, high = (len(file), psnr), middle - 1
+        else:
+            low = middle + 1
+    if best is None:
+        raise ValueError(f"{name} does not reach {wanted:.2f} dB: expected a quality below it")
+    return best
+
+
+def cells(rows: dict) -> Iterator[tuple[str, str, str]]:
+    """Row, column and text of each value."""
+    for row, columns in rows.items():
+        for column, value in columns.items():
+            if isinstance(value, tuple):
+                rate, low, high = value
+                text = f"{rate:+.1f} [{low:+.1f}, {high:+.1f}]"
+            elif isinstance(value, float):
+                text = f"{value:.2f}"
+            else:
+                text = f"{value:,}"
+            yield row, column, text
+
+
+def show(rows: dict, title: str) -> None:
+    table: dict = {}
+    for row, column, text in cells(rows):
+        table.setdefault(column, {})[row] = text
+    print(f"\n{title}\n{pd.DataFrame(table).to_string(na_rep='-')}", flush=True)
+
+
+def save(rows: dict, path: Path) -> None:
+    """A line for each value: row, column, value, and the ends of its interval where it has one."""
+    lines = []
+    for row, columns in rows.items():
+        for column, value in columns.items():
+            value, *ends = value if isinstance(value, tuple) else (value,)
+            low, high = ends or (None, None)
+            lines.append(
+                {"row": row.strip(), "column": column, "value": value, "low": low, "high": high}
+            )
+    with course.replacing(path) as part:
+        pd.DataFrame(lines).to_csv(part, index=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
