@@ -167,6 +167,7 @@ def names(packs) -> dict:
         "np": np,
         "torch": torch,
         "nn": nn,
+        "F": nn.functional,
         "svd": svd,
         "models": models,
         "metrics": metrics,
@@ -249,6 +250,35 @@ def train_until_best(model, loss_of, pictures, validation, epochs, lr, batch_siz
 """
 
 
+def wrong_denoising(
+    zero: bool = True,
+    noise_of: str = "spoil(batch)",
+    target: str = "batch",
+    loss: str = "F.binary_cross_entropy",
+    order: str = "torch.randperm(len(pictures))",
+    mean: str = "total / len(pictures)",
+) -> str:
+    """The loop of notebook 03's exercise, with one thing wrong."""
+    return f"""
+def train_denoiser(model, pictures, spoil, epochs, lr, batch_size):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    history, old = [], {{}}
+    for _ in range(epochs):
+        total, batches = 0.0, 0
+        for batch in pictures[{order}].split(batch_size):
+            noisy = {noise_of}
+            loss = {loss}(model(noisy), {target})
+            {"optimizer.zero_grad()" if zero else ""}
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(batch)
+            batches += 1
+        history.append({mean})
+    return history
+"""
+
+
+KEPT_NOISE = "old[n] if (n := len(batch)) in old else old.setdefault(n, spoil(batch))"
 # Each a wrong answer and a part of what the hidden test says to it.
 WRONG = {
     "write_svd": [
@@ -393,6 +423,41 @@ WRONG = {
             "class Keep(nn.Module):\n    def forward(self, x):\n        Keep.x = x\n        return torch.ones(len(x), 1)\n"
             "class Give(nn.Module):\n    def forward(self, x):\n        return Keep.x\ndesign = lambda p, n: (Keep(), Give())",
             "dB on other cars",
+        ),
+    ],
+    "train_denoiser": [
+        (wrong_denoising(zero=False), "gradient"),
+        # Drawn once, and kept.
+        (wrong_denoising(noise_of=KEPT_NOISE), "noise was drawn"),
+        (wrong_denoising(noise_of="batch"), "noise was drawn"),
+        (wrong_denoising(target="noisy"), "target clean"),
+        (wrong_denoising(loss="F.mse_loss"), "loss"),
+        (wrong_denoising(order="torch.arange(len(pictures))"), "same order"),
+        (wrong_denoising(order="torch.randint(len(pictures), (len(pictures),))"), "every picture"),
+        (wrong_denoising(mean="total / batches"), "mean over all"),
+        (wrong_denoising(mean="loss.item()"), "mean over all"),
+        ("train_denoiser = lambda *rest: []", "noise was drawn"),
+    ],
+    "small_denoiser": [
+        ("small_denoiser = lambda: models.DenseDenoiser()", "expected 1 to 20,000"),
+        ("small_denoiser = lambda: models.DenseDenoiser(hidden=12)", "dB on other digits"),
+        (
+            "small_denoiser = lambda: nn.Sequential(nn.Conv2d(1, 1, 5, padding=2), nn.Sigmoid())",
+            "dB on other digits",
+        ),
+        (
+            "from scipy.ndimage import median_filter\nclass Median(nn.Module):\n"
+            "    def __init__(self):\n        super().__init__()\n"
+            "        self.gain = nn.Parameter(torch.ones(1))\n"
+            "    def forward(self, x):\n"
+            "        y = median_filter(x.detach().float().numpy(), (1, 1, 3, 3))\n"
+            "        return (self.gain * torch.from_numpy(y)).clamp(0, 1)\n"
+            "small_denoiser = Median",
+            "dB on other digits",
+        ),
+        (
+            "small_denoiser = lambda: nn.Sequential(nn.Conv2d(1, 4, 3, stride=2), nn.Sigmoid())",
+            "expected equal",
         ),
     ],
     "beat_denoiser": [
