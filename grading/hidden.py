@@ -518,6 +518,101 @@ def beat_denoiser(ask: Ask) -> None:
 # ---- Notebook 04 ----
 
 
+def rate_term(ask: Ask) -> None:
+    """Against the area under the density, which is a difference of two values of its integral."""
+    random, torch_ = draw("rate_term"), "__import__('torch')"
+    scale = np.exp2(random.uniform(-2.5, 3, (6, 1))).astype(np.float32)
+    y = (scale * random.laplace(0, 1.2, (6, 40))).astype(np.float32)
+    y[:, :3] = (0, 0.5, -0.5)  # the middle of the bin around zero, and where it ends
+    both = f"{torch_}.from_numpy(y), {torch_}.from_numpy(scale)"
+    answer = ask(f"value_bits({both}).detach()", y=y, scale=scale)
+    bits = array(answer, "value_bits of 6 x 40 values, with a scale for each row", y.shape)
+    t, s = y.astype(float), scale.astype(float)
+
+    def below(x):
+        return np.where(x < 0, np.exp(-abs(x) / s) / 2, 1 - np.exp(-abs(x) / s) / 2)
+
+    right = -np.log2(below(0.5 - abs(t)) - below(-0.5 - abs(t)))
+    wrong = np.abs(bits - right) > 0.02
+    if wrong.any():
+        i = tuple(np.argwhere(wrong)[0])
+        raise AssertionError(
+            f"value_bits: {bits[i]:.3f} bits for {t[i]:.3f} at scale {s[i[0], 0]:.3f}; expected "
+            f"{right[i]:.3f}"
+        )
+    far = ask(f"value_bits({torch_}.tensor([-90.0, 90.0]), {torch_}.tensor(0.4)).detach()")
+    far = array(far, "value_bits far from zero", (2,))
+    check((far > 15).all(), f"value_bits far from zero: {far.tolist()}; expected many bits")
+    # The slope in the scale: at a scale that is too small it pays to enlarge it.
+    kept = "value_bits.graded"
+    ask(f"setattr(value_bits, 'graded', {torch_}.tensor(0.5, requires_grad=True)) or 0")
+    ask(f"value_bits({torch_}.tensor([3.0, -4.0]), {kept}).sum().backward() or 0")
+    slope = number(ask(f"float({kept}.grad)"), "the slope of value_bits in the scale")
+    check(slope < 0, f"the slope of value_bits in the scale is {slope:.3f}: expected it below 0")
+
+
+def beat_jpeg(ask: Ask) -> None:
+    """Train it on other cars; its files are written and weighed here."""
+    pictures = views(128, 78, 6)
+    seen, others = pictures[:70].transpose(0, 3, 1, 2), pictures[70:]
+    course = "__import__('autoencoders.{0}', fromlist=['x'])"
+    training, datas = (course.format(name) for name in ("training", "data"))
+    torch_, kept = "__import__('torch')", "codec_of_my_own.graded"
+    ask(f"{torch_}.manual_seed({SEED}) and 0")
+    ask("setattr(codec_of_my_own, 'graded', codec_of_my_own()) or 0")
+    count = number(ask(f"sum(p.numel() for p in {kept}.parameters())"), "the number of parameters")
+    check(0 < count < 1e6, f"codec_of_my_own: {count:,} parameters, expected 1 to 1,000,000")
+    squared = f"65025 * {torch_}.nn.functional.mse_loss(out[0].float(), x)"
+    parts = f"(lambda out: {{'loss': out[1].float().mean() / 4096 + {LAMBDA} * {squared}}})"
+    loss = f"lambda model, x: {parts}(model(x))"
+    crops = f"prepare_batch={datas}.augment(crop=64)"
+    settings = f"epochs=60, lr=4e-3, batch_size=4, {crops}"
+    ask(
+        f"{training}.fit({kept}, {loss}, {torch_}.from_numpy(x) / 255, {settings})['epoch']", x=seen
+    )
+    ask(f"{kept}.eval() and 0")
+    x = data.to_float(others).numpy()
+    y = array(ask(f"{kept}.latent({torch_}.from_numpy(x)).detach()", x=x), "the latents").round()
+    scale = ask(f"{kept}.log_scale.detach()")
+    scale = array(scale, "log_scale", (y.shape[1], 1, 1)) if y.ndim == 4 else None
+    check(scale is not None, f"latents of shape {y.shape}: expected (N, channels, h, w)")
+    files = [latent_file(values, scale) for values in y]
+    size = np.mean([len(file) for file in files])
+    # What the receiver has: nothing but the files and the scales.
+    read = np.stack([values_in(file, scale, y.shape[1:]) for file in files]).astype(np.float32)
+    answer = ask(f"{kept}.restore({torch_}.from_numpy(x)).detach()", x=read)
+    decoded = array(answer, "the decoded pictures", x.shape).clip(0, 1)
+    decoded = data.to_bytes(torch.from_numpy(decoded))
+    level = metrics.psnr(others, decoded).mean()
+    jpeg = metrics.pillow_sweep("JPEG", others, (2, 4, 6, 8, 10, 15, 25, 40))
+    check(
+        jpeg.quality.mean(1).min() < level < jpeg.quality.mean(1).max(),
+        f"codec_of_my_own: {level:.1f} dB on other cars, expected a quality that JPEG reaches",
+    )
+    theirs = jpeg.bytes_at(level)
+    check(
+        size < theirs,
+        f"codec_of_my_own: {size:.0f} bytes at {level:.1f} dB on other cars, JPEG {theirs:.0f}; "
+        "expected fewer than JPEG",
+    )
+
+
+LAMBDA = 0.002  # that of the exercise
+
+
+def latent_file(values: np.ndarray, log_scale: np.ndarray) -> bytes:
+    """Whole values `(channels, h, w)` through the range coder, a scale for each channel."""
+    writer = codec.Writer()
+    tables = codec.table_of(np.broadcast_to(log_scale, values.shape).ravel())
+    writer.code(tables, values.astype(np.int64).ravel())
+    return writer.finish()
+
+
+def values_in(file: bytes, log_scale: np.ndarray, shape: tuple) -> np.ndarray:
+    tables = codec.table_of(np.broadcast_to(log_scale, shape).ravel())
+    return codec.Reader(file).code(tables).reshape(shape)
+
+
 @cache
 def decoder_to_fit() -> tuple[bytes, codec.LearnedCodec]:
     """The weights of a small codec, as a file and as they are in it."""
@@ -586,6 +681,8 @@ TESTS: dict[str, Callable[[Ask], None]] = {
         train_denoiser,
         small_denoiser,
         beat_denoiser,
+        rate_term,
+        beat_jpeg,
         fit_decoder,
     )
 }

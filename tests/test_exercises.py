@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoencoders import codec, data, metrics, models, noise, svd
+from autoencoders import codec, data, metrics, models, noise, recipes, svd
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -173,6 +173,7 @@ def names(packs) -> dict:
         "metrics": metrics,
         "data": data,
         "codec": packs,
+        "recipes": recipes,
     }
     names = modules | {"noise": noise}
     for name in hidden.TESTS:
@@ -275,6 +276,17 @@ def train_denoiser(model, pictures, spoil, epochs, lr, batch_size):
             batches += 1
         history.append({mean})
     return history
+"""
+
+
+def cut_bits(least: str) -> str:
+    """The bits of a value by two tails, never those of less than this probability."""
+    return f"""
+def value_bits(y, scale):
+    far, near = (y.abs() + 0.5) / scale, (y.abs() - 0.5) / scale
+    inside = 1 - 0.5 * torch.exp(-far) - 0.5 * torch.exp(near.clamp(max=0))
+    outside = 0.5 * torch.exp(-near.clamp(min=0)) - 0.5 * torch.exp(-far)
+    return -torch.where(near < 0, inside, outside).clamp(min={least}).log2()
 """
 
 
@@ -477,6 +489,40 @@ WRONG = {
             "my_denoiser = lambda x: np.stack([cars[((cars - p) ** 2).mean((1, 2, 3)).argmin()] for p in x])",
             "2 dB more",
         ),
+    ],
+    "rate_term": [
+        # The density, not the area under it.
+        ("value_bits = lambda y, s: (y.abs() / s + torch.log(2 * s)) / np.log(2)", "bits for"),
+        ("old = value_bits\nvalue_bits = lambda y, s: old(y, s) * np.log(2)", "bits for"),  # nats
+        ("old = value_bits\nvalue_bits = lambda y, s: old(y, 2**s)", "bits for"),
+        ("old = value_bits\nvalue_bits = lambda y, s: old(y.round(), s)", "bits for"),
+        ("old = value_bits\nvalue_bits = lambda y, s: old(y, s).sum()", "expected an array"),
+        (cut_bits("0.3"), "far from zero|bits for"),  # too soon at its least probability
+        (cut_bits("0"), "finite"),
+        ("old = value_bits\nvalue_bits = lambda y, s: old(y, s.detach() + 0 * s)", "slope"),
+    ],
+    "beat_jpeg": [
+        (  # An encoder that sends nothing.
+            "old = codec_of_my_own\n"
+            "def codec_of_my_own():\n"
+            "    model = old()\n"
+            "    model.latent = lambda x: 0 * old_latent(x)\n"
+            "    old_latent = type(model).latent.__get__(model)\n"
+            "    return model",
+            "dB on other cars",
+        ),
+        (  # Values in a unit in which rounding is far too fine.
+            "old = codec_of_my_own\n"
+            "def codec_of_my_own():\n"
+            "    model = old()\n"
+            "    kept = type(model).latent.__get__(model), type(model).restore.__get__(model)\n"
+            "    model.latent = lambda x: 30 * kept[0](x)\n"
+            "    model.restore = lambda y: kept[1](y / 30)\n"
+            "    model.forward = lambda x: (model.restore(model.latent(x)), torch.zeros(len(x)))\n"
+            "    return model",
+            "fewer than JPEG|JPEG reaches",
+        ),
+        ("codec_of_my_own = lambda: nn.Linear(2000, 2000)", "parameters"),
     ],
     "fit_decoder": [
         ("fit_decoder = lambda m, n: codec.pack(m, 128, decoder_only=True)", "the file has"),
