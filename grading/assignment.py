@@ -26,6 +26,12 @@ CARRIED = (
     "notebooks/run.py",
     "notebooks/*.aez",
     "notebooks/*.aew",
+    "notebooks/*.avif",
+    "notebooks/*.json",
+    "notebooks/*.pt",
+    "slides/bench_photographs.csv",
+    "slides/results_*.json",
+    "slides/figures/exercise_*.png",  # what a solution's figure looks like
 )
 STUB = Config()
 STUB.ClearSolutions.code_stub = {

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import sys
-import threading
 import time
 import tomllib
 import traceback
@@ -23,6 +22,7 @@ import warnings
 import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -234,6 +234,11 @@ def restored(solved, handed_in) -> tuple[list, dict]:
 # ---- Grading ----
 
 
+def deadly(cells: list, fresh: dict) -> list[int]:
+    """Numbers of the cells that did not come to an end, or took everything with them."""
+    return [n for n, _ in cells if n not in fresh or fresh[n]["state"] in DEADLY]
+
+
 @dataclass
 class Grader:
     course: Course
@@ -283,69 +288,38 @@ class Grader:
 
     def grade(self, folder: Path) -> dict:
         """Everything about one submission but the instructor's own points."""
-        result, course, readable, unreadable = self.blank(folder.name), self.course, {}, {}
+        result, course = self.blank(folder.name), self.course
         try:
             paths = files_of(folder)
         except ValueError as error:
             paths = []
             result["problems"].append(str(error))
-        for path in (
-            path for path in paths if path.suffix == ".ipynb" and path.stem not in course.left_out
-        ):
-            try:
-                readable[path] = read(path)
-            except ValueError as error:
-                unreadable[path] = str(error)
+        readable, unreadable = self.readable(paths)
         found = recognise(course, readable)
         for name, solved in course.notebooks.items():
-            own = [
-                exercise for exercise, (notebook, _) in course.exercises.items() if notebook == name
-            ]
+            own = [exercise for exercise, (book, _) in course.exercises.items() if book == name]
             path = found.get(name)
             if path:
                 report, outcomes = self.notebook(folder, path, readable[path], solved, own)
                 if path.stem != name:
-                    report["note"] = (
-                        f"handed in as {path.name}, recognised by the names of its exercises"
-                    )
+                    note = f"handed in as {path.name}, recognised by the names of its exercises"
+                    report["note"] = note
             else:
-                reason = next(
-                    (why for bad, why in unreadable.items() if bad.stem == name),
-                    f"{name}.ipynb was not handed in",
-                )
+                reasons = [why for bad, why in unreadable.items() if bad.stem == name]
+                reason = [*reasons, f"{name}.ipynb was not handed in"][0]
                 report, outcomes = {"note": reason, "file": None}, dict.fromkeys(own, reason)
             result["notebooks"][name] = report
             for exercise in own:
-                points, why = course.exercises[exercise][1], outcomes[exercise]
-                result["exercises"][exercise] = {
-                    "points": 0 if why else points,
-                    "of": points,
-                    "why": why,
-                    "notebook": name,
-                }
-            for answer in (
-                answer for answer, (notebook, _) in course.answers.items() if notebook == name
-            ):
-                texts = (
-                    [
-                        cell.source
-                        for cell, about in marked(readable[path])
-                        if about["grade_id"] == answer
-                    ]
-                    if path
-                    else []
-                )
-                blank = not texts or texts[0].strip() in course.known | {""}
-                result["answers"][answer] = {
-                    "of": course.answers[answer][1],
-                    "text": "\n\n".join(texts)[:20_000],
-                    "blank": blank,
-                }
-        for path in (path for path in readable if path not in found.values()):
+                about = self.of_exercise(exercise, outcomes[exercise])
+                result["exercises"][exercise] = about | {"notebook": name}
+            for answer, (book, _) in course.answers.items():
+                if book == name:
+                    written = readable[path] if path else nbformat.v4.new_notebook()
+                    result["answers"][answer] = self.of_answer(answer, written)
+        for path in [path for path in readable if path not in found.values()]:
             report, _ = self.notebook(folder, path, readable[path], nbformat.v4.new_notebook(), [])
-            result["notebooks"][str(path.relative_to(folder))] = report | {
-                "note": "an extra notebook"
-            }
+            report["note"] = "an extra notebook"
+            result["notebooks"][str(path.relative_to(folder))] = report
         for path, why in unreadable.items():
             if path.stem not in course.notebooks or path.stem in found:
                 result["problems"].append(why)
@@ -353,6 +327,30 @@ class Grader:
         result["files"] = self.files(folder, paths, compare.claims(cells))
         result["evidence"] = self.evidence(cells, paths)
         return result
+
+    def readable(self, paths: list[Path]) -> tuple[dict, dict]:
+        """Notebooks among the files of a submission, and what is wrong with others, by path."""
+        readable, unreadable = {}, {}
+        for path in paths:
+            if path.suffix != ".ipynb" or path.stem in self.course.left_out:
+                continue
+            try:
+                readable[path] = read(path)
+            except ValueError as error:
+                unreadable[path] = str(error)
+        return readable, unreadable
+
+    def of_exercise(self, exercise: str, why: str) -> dict:
+        """The points of an exercise that fails because of `why`, or passes if that is empty."""
+        points = self.course.exercises[exercise][1]
+        return {"points": 0 if why else points, "of": points, "why": why}
+
+    def of_answer(self, answer: str, notebook) -> dict:
+        """A written answer, which a human reads."""
+        texts = [cell.source for cell, about in marked(notebook) if about["grade_id"] == answer]
+        blank = not texts or texts[0].strip() in self.course.known | {""}
+        text = "\n\n".join(texts)[:20_000]
+        return {"of": self.course.answers[answer][1], "text": text, "blank": blank}
 
     def notebook(
         self, folder: Path, path: Path, notebook, solved, exercises: list
@@ -363,82 +361,79 @@ class Grader:
         """
         plan, faults = restored(solved, notebook)
         where = {name: number for number, _, name in plan}
-        skipped, fresh, hidden, started = {}, {}, {}, time.monotonic()
-        for _ in range(
-            3
-        ):  # a cell that kills everything is left out, so that the others get what is theirs
+        wanted = {name: where[f"{name}_test"] for name in exercises}
+        open_to_all = {name: n for name, n in wanted.items() if name not in faults}
+        fresh, hidden, skipped = self.executed(folder, path, plan, open_to_all)
+        why = {n: skipped.get(n) or complaint(fresh.get(n), self.limits) for n, _, _ in plan}
+        outcomes = {}
+        for name, number in wanted.items():
+            found = faults.get(name) or why[number]
+            if self.unwritten(name, plan):
+                found = f"nothing was written into the cell of {name}" + (found and f": {found}")
+            outcomes[name] = found or hidden.get(
+                name, "the hidden test could not be asked: the notebook did not get to its end"
+            )
+        changed = {}
+        for number, source, name in plan:
+            if number > len(notebook.cells) or notebook.cells[number - 1].source != source:
+                changed[number] = name
+        shown = {n: outline for n, outline in fresh.items() if n not in {*changed, *skipped}}
+        findings = self.findings(notebook.cells, shown, solved)
+        about = {"file": str(path.relative_to(folder)), "note": "", "cells": len(plan)}
+        about["failed"] = [{"cell": n, "what": what} for n, what in why.items() if what]
+        return about | {"findings": findings, "restored": sorted(changed.values())}, outcomes
+
+    def unwritten(self, name: str, plan: list) -> bool:
+        """Whether the cell of an exercise is still as it was handed out."""
+        sources = [source.strip() for _, source, part in plan if part == name]
+        return any(source in self.course.known for source in sources)
+
+    def findings(self, cells: list, shown: dict, solved) -> list:
+        """Stored outputs that the code does not produce."""
+        ignored = set()
+        for cell in solved.cells:
+            if "nbval-ignore-output" in cell.metadata.get("tags", []):
+                ignored.add(cell.get("id"))
+        return compare.outputs(cells, shown, self.course.bands, ignored, self.course.known)
+
+    def executed(
+        self, folder: Path, path: Path, plan: list, tests: dict[str, int]
+    ) -> tuple[dict, dict, dict]:
+        """What came of the cells, of the hidden tests, and why cells were left out.
+
+        By number, name and number. `tests` are the numbers of exercises' visible tests: a hidden
+        one is asked where that passes.
+        """
+        skipped, started = {}, time.monotonic()
+        # A cell that kills everything is left out, so that the others get what is theirs.
+        for _ in range(3):
             fresh, hidden, reason = {}, {}, ""
             cells = [[number, source] for number, source, _ in plan if number not in skipped]
             try:
                 with Sandbox(folder, self.limits, self.trust, self.course.results) as box:
-                    within = str(path.parent.relative_to(folder))
-                    options = {
-                        "within": within,
-                        "seconds": self.limits.cell,
-                        "cap": self.limits.output,
-                    }
-                    for reply in box.replies("run", cells=cells, **options):
-                        if "end" in reply:
-                            break
-                        fresh[int(reply["cell"])] = checked(reply)
-                    if all(
-                        number in fresh and fresh[number]["state"] not in DEADLY
-                        for number, _ in cells
-                    ):
-                        for name in exercises:
-                            if name not in faults and not complaint(
-                                fresh.get(where[f"{name}_test"]), self.limits
-                            ):
+                    self.run_cells(box, str(path.parent.relative_to(folder)), cells, fresh)
+                    if not deadly(cells, fresh):
+                        for name, number in tests.items():
+                            if not complaint(fresh.get(number), self.limits):
                                 hidden[name] = self.hidden(name, box)
                         break
             except (Died, *FORGED) as error:
                 reason = f"the sandbox died: {error}"
-            killer = next(
-                (n for n, _ in cells if n not in fresh or fresh[n]["state"] in DEADLY), None
-            )
-            if killer is None:
+            killers = deadly(cells, fresh)
+            if not killers:
                 break
-            skipped[killer] = reason or complaint(fresh.get(killer), self.limits)
+            skipped[killers[0]] = reason or complaint(fresh.get(killers[0]), self.limits)
             if time.monotonic() > started + self.limits.wall:
                 break
-        outcomes = {}
-        for name in exercises:
-            number = where[f"{name}_test"]
-            why = (
-                faults.get(name) or skipped.get(number) or complaint(fresh.get(number), self.limits)
-            )
-            if any(
-                part == name and source.strip() in self.course.known for _, source, part in plan
-            ):
-                why = f"nothing was written into the cell of {name}" + (f": {why}" if why else "")
-            outcomes[name] = why or hidden.get(
-                name, "the hidden test could not be asked: the notebook did not get to its end"
-            )
-        failed = [
-            {"cell": n, "what": skipped.get(n) or complaint(fresh.get(n), self.limits)}
-            for n, _, _ in plan
-        ]
-        changed = {
-            n: name
-            for n, source, name in plan
-            if n > len(notebook.cells) or notebook.cells[n - 1].source != source
-        }
-        ignored = {
-            cell.get("id")
-            for cell in solved.cells
-            if "nbval-ignore-output" in cell.metadata.get("tags", [])
-        }
-        shown = {n: outline for n, outline in fresh.items() if n not in {*changed, *skipped}}
-        findings = compare.outputs(
-            notebook.cells, shown, self.course.bands, ignored, self.course.known
-        )
-        about = {
-            "file": str(path.relative_to(folder)),
-            "note": "",
-            "cells": len(plan),
-            "failed": [f for f in failed if f["what"]],
-        }
-        return about | {"findings": findings, "restored": sorted(changed.values())}, outcomes
+        return fresh, hidden, skipped
+
+    def run_cells(self, box: Sandbox, within: str, cells: list, fresh: dict) -> None:
+        """Execute cells in a sandbox; what comes of each is put into `fresh` as it comes."""
+        options = {"within": within, "seconds": self.limits.cell, "cap": self.limits.output}
+        for reply in box.replies("run", cells=cells, **options):
+            if "end" in reply:
+                return
+            fresh[int(reply["cell"])] = checked(reply)
 
     def hidden(self, name: str, box: Sandbox) -> str:
         """Why a hidden test fails, or ""."""
@@ -646,58 +641,34 @@ def grade_all(
 
     Writes pages and table. Returns the table's rows.
     """
-    folders = sorted(
-        path
-        for path in submissions.iterdir()
-        if path.is_dir() and not path.is_symlink() and path.name[0] != "."
-    )
+    folders = [path for path in submissions.iterdir() if path.is_dir() and not path.is_symlink()]
+    folders = sorted(path for path in folders if path.name[0] != ".")
     if not folders:
         raise ValueError(
             f"no folders in {str(submissions)!r}: "
             "expected one a student, with notebooks in it; collect some there"
         )
-    rows, lock = {}, threading.Lock()
+    rows = {}
     environment = jinja2.Environment(autoescape=True)
     environment.filters["together"] = together
     page = environment.from_string((HERE / "page.html").read_text("utf-8"))
 
     def one(folder: Path) -> str:
-        path, key = out / "results" / f"{folder.name}.json", grader.key(folder)
-        try:
-            result = json.loads(path.read_text("utf-8"))
-            said = "as before" if result["key"] == key else ""
-        except (OSError, ValueError, KeyError):
-            said = ""
-        if not said:
-            try:
-                result, said = {"key": key, **grader.grade(folder)}, "graded"
-                write(path, json.dumps(result))
-            except (
-                Exception
-            ):  # ours, not the student's: shown, not kept, so that the next run tries again
-                said, trouble = "FAILED", traceback.format_exc()
-                print(trouble, file=sys.stderr)
-                result = grader.blank(folder.name, f"the grader failed: {trouble.splitlines()[-1]}")
+        result, said = graded(folder, out, grader)
         points = form(submissions / f"{folder.name}.points.toml", folder.name, result["answers"])
         line = row(result, points)
-        write(
-            out / f"{folder.name}.html",
-            page.render(r=result, row=line, points=points, trust=grader.trust, criteria=CRITERIA),
-        )
-        with lock:
-            rows[folder.name] = line
+        about = {"r": result, "row": line, "points": points, "trust": grader.trust}
+        write(out / f"{folder.name}.html", page.render(**about, criteria=CRITERIA))
+        rows[folder.name] = line
         return f"{folder.name}: {said}, {line['automatic']} automatic points"
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     pool = ThreadPoolExecutor(workers or cores)
+    silent = not sys.stderr.isatty()
     try:
         tasks = [pool.submit(one, folder) for folder in folders]
-        for task in tqdm(
-            as_completed(tasks),
-            total=len(tasks),
-            unit="submission",
-            disable=not sys.stderr.isatty(),
-        ):
+        done = as_completed(tasks)
+        for task in tqdm(done, total=len(tasks), unit="submission", disable=silent):
             tqdm.write(task.result())
     except KeyboardInterrupt:
         print(
@@ -706,18 +677,42 @@ def grade_all(
         )
         os._exit(130)  # sandboxes die with us
     table = [rows[folder.name] for folder in folders]
+    write(out / "grades.csv", as_csv(table))
+    return table
+
+
+def graded(folder: Path, out: Path, grader: Grader) -> tuple[dict, str]:
+    """The result of a submission, from the run before if nothing changed, and which it is."""
+    path, key = out / "results" / f"{folder.name}.json", grader.key(folder)
+    with suppress(OSError, ValueError, KeyError):
+        result = json.loads(path.read_text("utf-8"))
+        if result["key"] == key:
+            return result, "as before"
+    try:
+        result = {"key": key, **grader.grade(folder)}
+        write(path, json.dumps(result))
+        return result, "graded"
+    # A fault of ours, not of the student: shown, not kept, so that the next run tries again.
+    except Exception:
+        trouble = traceback.format_exc()
+        print(trouble, file=sys.stderr)
+        last = trouble.splitlines()[-1]
+        return grader.blank(folder.name, f"the grader failed: {last}"), "FAILED"
+
+
+def as_csv(table: list[dict]) -> str:
+    """Rows as a table for spreadsheets."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
     writer.writeheader()
-    for line in table:  # a name that begins like a formula is none
-        writer.writerow(
-            {
-                k: f"'{v}" if isinstance(v, str) and v[:1] in tuple("=+-@\t") else v
-                for k, v in line.items()
-            }
-        )
-    write(out / "grades.csv", text.getvalue())
-    return table
+    for line in table:
+        safe = {}
+        for name, value in line.items():
+            # What begins like a formula must not become one.
+            formula = isinstance(value, str) and value[:1] in tuple("=+-@\t")
+            safe[name] = f"'{value}" if formula else value
+        writer.writerow(safe)
+    return text.getvalue()
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,8 +1,11 @@
-"""What submitted functions must do: one hidden test for each autograded exercise, on inputs that no notebook shows.
+"""What submitted functions must do: a hidden test for each autograded exercise.
 
-`ask(expression, **inputs)` evaluates an expression where the submission lives and brings back numbers, text, bytes, arrays, lists or
-dicts. Here, out of the submission's reach, they are compared with what is right. A test raises AssertionError, in words for the
-student. Inputs follow GRADING_SEED, so that grading again gives the same marks; set it to another number to draw others.
+They use inputs that no notebook shows.
+
+`ask(expression, **inputs)` evaluates an expression where the submission lives and brings back
+numbers, text, bytes, arrays, lists or dicts. Here, out of the submission's reach, they are compared
+with what is right. A test raises AssertionError, in words for the student. Inputs follow
+GRADING_SEED, so that grading again gives the same marks; set it to another number to draw others.
 """
 
 import os
@@ -50,7 +53,8 @@ def array(value, what: str, shape: tuple | None = None) -> np.ndarray:
     )
     check(
         right,
-        f"{what}: {about}; expected an array of real numbers{f' of shape {shape}' if shape else ''}",
+        f"{what}: {about}; "
+        f"expected an array of real numbers{f' of shape {shape}' if shape else ''}",
     )
     check(
         np.isfinite(value).all(),
@@ -114,7 +118,8 @@ def write_mk(ask: Ask) -> None:
             error, least = np.linalg.norm(matrix - part), np.sqrt(np.sum(factors.s[k:] ** 2))
             check(
                 abs(error - least) < 1e-6,
-                f"{about}: it is {error:.4g} away from M; expected {least:.4g}, the root of the squared singular values left out",
+                f"{about}: it is {error:.4g} away from M; "
+                f"expected {least:.4g}, the root of the squared singular values left out",
             )
             check(np.linalg.matrix_rank(part, tol=1e-6) == k, f"{about}: expected rank {k}")
 
@@ -163,7 +168,8 @@ def break_even(ask: Ask) -> None:
         right = (3 * height * width - 1) // (size * svd.values(height, width, 1))
         check(
             k == right,
-            f"{about}: {k}, expected {right}, the last k whose factors take fewer than {3 * height * width} bytes",
+            f"{about}: {k}, expected {right}, the last k whose factors take fewer than "
+            f"{3 * height * width} bytes",
         )
 
 
@@ -294,7 +300,10 @@ def small_autoencoder(ask: Ask) -> None:
 
 @cache
 def views(size: int, count: int, seed: int) -> np.ndarray:
-    """Pieces of the cars at random places, mirrored, their colours exchanged: uint8 `(count, size, size, 3)`, in no folder as they are."""
+    """Pieces of the cars at random places, mirrored, their colours exchanged.
+
+    uint8 `(count, size, size, 3)`, in no folder as they are.
+    """
     random = np.random.default_rng([SEED, seed])
     cars = data.to_bytes(data.cars(size * 5 // 4, data.ROOT / "cars_sample")[0])
     pieces = []
@@ -331,7 +340,8 @@ def byte_budget(ask: Ask) -> None:
         )
         check(
             len(latent) == len(others),
-            f"latents of shape {latent.shape} from {len(others)} pictures: expected the same number first",
+            f"latents of shape {latent.shape} from {len(others)} pictures: "
+            "expected the same number first",
         )
         size = 100 * latent[0].size + 2 * sum(int(number(n, "a decoder's weights")) for n in count)
         check(size <= budget, f"{about}: a hundred latents and the decoder take {size:,}")
@@ -355,12 +365,14 @@ def byte_budget(ask: Ask) -> None:
         psnr = quality("the decoded pictures")
         check(
             psnr >= wanted,
-            f"{about}: {psnr:.2f} dB on other cars; expected {wanted:.2f}, {GAIN} more than thumbnails",
+            f"{about}: {psnr:.2f} dB on other cars; "
+            f"expected {wanted:.2f}, {GAIN} more than thumbnails",
         )
         ask(f"[float(w.data.zero_().sum()) for w in {weights}]")
         check(
             quality("pictures of a decoder of zeros") < wanted,
-            f"{about}: with all its weights at 0 the decoder draws as well; expected all that it has learnt in them, to be counted",
+            f"{about}: with all its weights at 0 the decoder draws as well; "
+            "expected all that it has learnt in them, to be counted",
         )
 
 
@@ -368,7 +380,7 @@ def byte_budget(ask: Ask) -> None:
 
 
 def train_denoiser(ask: Ask) -> None:
-    """Pictures that are all alike and noise that is a list: then every step of the loop is known."""
+    """Pictures that are all alike and noise that is a list: so every step of the loop is known."""
     random = draw("train_denoiser")
     torch_ = "__import__('torch')"
     one = random.uniform(0.1, 0.9, (1, 1, 4, 4)).astype(np.float32)
@@ -511,7 +523,8 @@ def beat_denoiser(ask: Ask) -> None:
     mine, theirs = (metrics.psnr(clean.movedim(1, -1).numpy(), x).mean() for x in (cleaned, given))
     check(
         mine >= theirs + 2,
-        f"my_denoiser: {mine:.1f} dB on other cars, the median filter {theirs:.1f} dB; expected 2 dB more",
+        f"my_denoiser: {mine:.1f} dB on other cars, the median filter {theirs:.1f} dB; "
+        "expected 2 dB more",
     )
 
 
@@ -633,7 +646,10 @@ def fitted(precision: int) -> bytes:
 
 
 def coarseness(file: bytes, model: codec.LearnedCodec) -> float:
-    """How far a packed decoder's weights are from the model's: squared differences in units of each tensor's spread, in all."""
+    """How far a packed decoder's weights are from the model's.
+
+    Squared differences, in units of each tensor's spread, in all.
+    """
     theirs, ours = (codec.packed_tensors(m, True) for m in (codec.unpack(file), model))
     return sum(
         float(
@@ -659,7 +675,8 @@ def fit_decoder(ask: Ask) -> None:
         check(error is None, f"{about}: codec.unpack refuses the file: {error}")
         check(
             arguments == model.arguments,
-            f"{about}: a model with {arguments}; expected that of the model given, {model.arguments}",
+            f"{about}: a model with {arguments}; "
+            f"expected that of the model given, {model.arguments}",
         )
         mine, right = (coarseness(f, model) for f in (file, fitted(precision)))
         check(

@@ -129,6 +129,9 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
         HERE / "driver.py": "driver.py",
         folder: "submission",
     }
+    for name in ("bench_photographs.csv", "results_mnist.json"):
+        if (ROOT / "slides" / name).exists():
+            inside[ROOT / "slides" / name] = f"slides/{name}"
     for path in [*inside, *_given()]:
         call += ["--ro-bind", str(path), f"{COURSE}/{inside.get(path, f'given/{path.name}')}"]
     call += ["--size", str(limits.disk), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
@@ -141,7 +144,8 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
 
 def _given() -> list[Path]:
     """What lies beside the notebooks for them to read."""
-    return sorted(path for path in (ROOT / "notebooks").glob("*.ae[wz]"))
+    kinds = {".aew", ".aez", ".avif", ".json", ".pt"}
+    return sorted(path for path in (ROOT / "notebooks").iterdir() if path.suffix in kinds)
 
 
 def _hurry(start: bool) -> None:

@@ -150,6 +150,7 @@ def names() -> list[str]:
 def bd_rates(pictures: list[np.ndarray], size: str, measured: Measured) -> dict:
     """BD-rates of ours against each rival, `{rival: {column: (rate, low, high)}}`."""
     pixels = f"{size} pixels" if size != "full" else "full size"
+    pixels += f" ({len(pictures)})"
     # Small pictures have no MS-SSIM.
     large = min(min(picture.shape[:2]) for picture in pictures) >= SMALLEST
     measures = MEASURES if large else {"PSNR": "psnr"}

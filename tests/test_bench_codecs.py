@@ -41,8 +41,8 @@ def test_it_compares_at_equal_quality(folder, quick, capsys):
     assert status == 0, capsys.readouterr().err
     rates = read(out / "bd_rates.csv")
     assert [(rate["row"], rate["column"]) for rate in rates] == [
-        ("against JPEG", f"{SIZE} pixels, PSNR"),
-        ("against JPEG", "full size, PSNR"),
+        ("against JPEG", f"{SIZE} pixels (3), PSNR"),
+        ("against JPEG", "full size (3), PSNR"),
     ]
     for rate in rates:
         assert -95 < float(rate["low"]) <= float(rate["value"]) <= float(rate["high"]) < 50

@@ -1,4 +1,4 @@
-"""The exercises in the notebooks: their cells are as nbgrader wants them, and hidden tests tell right answers from wrong ones."""
+"""The exercises in the notebooks: cells as nbgrader wants them, hidden tests that tell apart."""
 
 import importlib.util
 import json
@@ -148,7 +148,10 @@ def test_executing_keeps_the_metadata():
 
 @pytest.fixture(scope="module", autouse=True)
 def packs():
-    """`codec`, here and in the hidden tests, that packs the same weights at the same precision once: each takes half a second."""
+    """`codec`, here and in the hidden tests, that packs the same weights only once.
+
+    Each packing takes half a second.
+    """
     packed = {}
 
     def pack(model, precision=64.0, decoder_only=False):
@@ -303,7 +306,8 @@ WRONG = {
             "side by side",
         ),  # pixel by pixel
         (
-            "picture_svd = lambda p: [x[..., ::-1] if x.ndim < 3 else x for x in np.linalg.svd(svd.to_matrix(p), full_matrices=False)]",
+            "picture_svd = lambda p: [x[..., ::-1] if x.ndim < 3 else x for x in "
+            "np.linalg.svd(svd.to_matrix(p), full_matrices=False)]",
             "largest",
         ),
         (
@@ -311,7 +315,8 @@ WRONG = {
             "multiplied",
         ),
         (
-            "old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u * s, s / s, vt",
+            "old = picture_svd\ndef picture_svd(p):\n    u, s, vt = old(p)\n    return u * s, s / "
+            "s, vt",
             "finite|largest|orthonormal",
         ),
         (
@@ -319,7 +324,8 @@ WRONG = {
             "below 0",
         ),
         (
-            "picture_svd = lambda p: (np.eye(len(p)), np.ones(len(p)), svd.to_matrix(p).astype(float))",
+            "picture_svd = lambda p: "
+            "(np.eye(len(p)), np.ones(len(p)), svd.to_matrix(p).astype(float))",
             "shape|orthonormal",
         ),
         (
@@ -346,11 +352,13 @@ WRONG = {
     ],
     "storage": [
         (
-            "storage = lambda h, w, k, n: (3 * h * w, n * k * (h + 3 * w), n * k * (h + 3 * w) < 3 * h * w)",
+            "storage = lambda h, w, k, n: "
+            "(3 * h * w, n * k * (h + 3 * w), n * k * (h + 3 * w) < 3 * h * w)",
             "U, s and Vt",
         ),
         (
-            "storage = lambda h, w, k, n: (3 * h * w, n * k * (h + w + 1), n * k * (h + w + 1) < 3 * h * w)",
+            "storage = lambda h, w, k, n: "
+            "(3 * h * w, n * k * (h + w + 1), n * k * (h + w + 1) < 3 * h * w)",
             "all channels",
         ),
         ("storage = lambda h, w, k, n: (49152, 32832 * n, n < 2)", "bytes raw"),
@@ -421,19 +429,25 @@ WRONG = {
         ("old = design\ndesign = lambda p, n: old(p, 2 * n)", "take"),  # too large
         ("old = design\ndesign = lambda p, n: old(p, n // 3)", "dB on other cars"),  # too small
         (
-            "class Shrink(nn.Module):\n    def forward(self, x):\n        return nn.functional.interpolate(x, 14, mode='area')\n"
-            "class Enlarge(nn.Module):\n    def forward(self, x):\n        return nn.functional.interpolate(x, 128, mode='bicubic')\n"
+            "class Shrink(nn.Module):\n    def forward(self, x):\n        return "
+            "nn.functional.interpolate(x, 14, mode='area')\n"
+            "class Enlarge(nn.Module):\n    def forward(self, x):\n        return "
+            "nn.functional.interpolate(x, 128, mode='bicubic')\n"
             "design = lambda p, n: (Shrink(), Enlarge())",
             "dB on other cars",
         ),
         (
-            "old = design\nclass Secret(nn.Module):\n    def __init__(self, d):\n        super().__init__()\n        self.d = [d]\n"
-            "    def forward(self, x):\n        return self.d[0](x)\ndef design(p, n):\n    e, d = old(p, n)\n    return e, Secret(d)",
+            "old = design\nclass Secret(nn.Module):\n    def __init__(self, d):\n        "
+            "super().__init__()\n        self.d = [d]\n"
+            "    def forward(self, x):\n        return self.d[0](x)\ndef design(p, n):\n    e, d = "
+            "old(p, n)\n    return e, Secret(d)",
             "to be counted",
         ),
         (
-            "class Keep(nn.Module):\n    def forward(self, x):\n        Keep.x = x\n        return torch.ones(len(x), 1)\n"
-            "class Give(nn.Module):\n    def forward(self, x):\n        return Keep.x\ndesign = lambda p, n: (Keep(), Give())",
+            "class Keep(nn.Module):\n    def forward(self, x):\n        Keep.x = x\n        return "
+            "torch.ones(len(x), 1)\n"
+            "class Give(nn.Module):\n    def forward(self, x):\n        return Keep.x\ndesign = "
+            "lambda p, n: (Keep(), Give())",
             "dB on other cars",
         ),
     ],
@@ -475,18 +489,21 @@ WRONG = {
     "beat_denoiser": [
         ("my_denoiser = lambda x: x", "2 dB more"),
         (
-            "from skimage.filters import median\nmy_denoiser = lambda x: np.stack([median(p, np.ones((5, 5, 1))) for p in x])",
+            "from skimage.filters import median\nmy_denoiser = lambda x: "
+            "np.stack([median(p, np.ones((5, 5, 1))) for p in x])",
             "2 dB more",
         ),
         (
-            "from scipy.ndimage import gaussian_filter\nmy_denoiser = lambda x: gaussian_filter(x, (0, 1.4, 1.4, 0))",
+            "from scipy.ndimage import gaussian_filter\nmy_denoiser = lambda x: "
+            "gaussian_filter(x, (0, 1.4, 1.4, 0))",
             "2 dB more",
         ),
         ("my_denoiser = lambda x: x[:1]", "shape"),
         ("my_denoiser = lambda x: x * np.nan", "finite"),
         (  # the clean picture on board that is most like it
             "cars = data.cars(64)[0].movedim(1, -1).numpy()[:, :, :56]\n"
-            "my_denoiser = lambda x: np.stack([cars[((cars - p) ** 2).mean((1, 2, 3)).argmin()] for p in x])",
+            "my_denoiser = lambda x: "
+            "np.stack([cars[((cars - p) ** 2).mean((1, 2, 3)).argmin()] for p in x])",
             "2 dB more",
         ),
     ],
@@ -530,11 +547,13 @@ WRONG = {
         ("fit_decoder = lambda m, n: bytes(n)", "refuses"),
         ("fit_decoder = lambda m, n: codec.pack(m, 64, decoder_only=True)[:n]", "refuses"),
         (
-            "fit_decoder = lambda m, n: codec.pack(codec.unpack(codec.pack(codec.LearnedCodec((12,), 8, 8, 0, 2))), 1)",
+            "fit_decoder = lambda m, n: "
+            "codec.pack(codec.unpack(codec.pack(codec.LearnedCodec((12,), 8, 8, 0, 2))), 1)",
             "the file has|coarsely",
         ),
         (
-            "fit_decoder = lambda m, n: codec.pack(codec.LearnedCodec((1,), 1, 1, 0, 2), 1, decoder_only=True)",
+            "fit_decoder = lambda m, n: "
+            "codec.pack(codec.LearnedCodec((1,), 1, 1, 0, 2), 1, decoder_only=True)",
             "identity|expected that of the model",
         ),
         ("fit_decoder = lambda m, n: 'a file'", "expected bytes"),

@@ -238,7 +238,7 @@ def test_both_decks_have_one_layout_and_nothing_overlaps(talk):
             text = other["place of text"]
             assert text.left == pytest.approx(slide.layout.texts[0].left, abs=0.02)
             assert apart(text, picture), slide.title
-    assert kinds == {"cover", "column", "strip"}
+    assert kinds >= {"cover", "column"}
 
 
 def test_the_title_slide_has_a_picture_and_three_slides_of_text_never_follow_each_other(talk):
@@ -366,7 +366,7 @@ def test_no_placeholder_is_left(talk):
         if slide.has_notes_slide
     )
     assert (
-        "22.9" in everything
+        "22.6" in everything
         and "{{" not in everything
         and "}}" not in everything
         and "<!--" not in everything
@@ -410,7 +410,7 @@ def test_text_is_large_enough_and_inside_the_slide(talk):
 def test_feet_say_where_numbers_come_from(talk):
     slides, powerpoint, page = talk
     index = next(i for i, slide in enumerate(slides) if "conv.psnr_seen_float" in slide.used)
-    foot = "cars_sample, n = 80 seen and 20 unseen"
+    foot = "cars_sample, n = 70 seen and 20 unseen"
     assert foot in page.slides[index]["text"] and foot in [
         s.text_frame.text for s in powerpoint.slides[index].shapes if s.has_text_frame
     ]
@@ -668,6 +668,10 @@ def test_the_talk_is_of_the_committed_results_or_of_the_run_that_is_asked_for(
     assert build.results_folder() == ROOT / "build" / "test"
 
 
+# What was measured on our cars in long trainings stays so with other pictures.
+ALWAYS_SAMPLE = ("archive.", "distillation.psnr", "latent_sweep.", "matched.", "seeds.", "steps.")
+
+
 def test_the_same_talk_of_real_photographs(tmp_path):
     shutil.copytree(ROOT / "slides" / "figures", tmp_path / "figures")
     there = {"cars_sample": "COURSE_DATA/cars", "scikit-learn's digits": "COURSE_DATA/MNIST"}
@@ -675,22 +679,26 @@ def test_the_same_talk_of_real_photographs(tmp_path):
         name: {
             **result,
             "data": result["data"]
-            if name.startswith("archive.")
+            if name.startswith(ALWAYS_SAMPLE)
             else there.get(result["data"], result["data"]),
         }
         for name, result in RESULTS.items()
     }
-    real["conv.gain_over_jpeg"]["value"] = 2.0
+    real["svd.coded_over_jpeg_at_28db"]["value"] = 0.9
     real["dense.psnr_unseen"]["value"] = real["dense.psnr_seen"]["value"] + 1
     (tmp_path / "results.json").write_text(json.dumps(real), "utf-8")
     slides, powerpoint, page = decks(tmp_path / "out", results=tmp_path, real=True)
     assert len(slides) == len(powerpoint.slides) == len(page.slides)
-    assert any("above JPEG" in slide.title for slide in slides)
+    assert any("decompositions beat JPEG" in slide.title for slide in slides)
     assert [
         "dense.psnr_seen > dense.psnr_unseen" in warning
         for slide in slides
         for warning in slide.warnings
     ] == [True]
     assert [words(slide["title"]) for slide in page.slides if "cars_sample" in slide["text"]] == [
-        "All 100 cars in one file, decoder included"
+        "All 100 cars in one file: we won …",
+        "… until the rival also got one file",
+        "Is a difference real? Train again, and longer",
+        "Which idea buys how much?",
+        "How large must the latent be?",
     ]

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from autoencoders import download, recipes
 from autoencoders.codec import cli
+from autoencoders.codec import recipes as codec_recipes
+
+RECIPES = recipes.RECIPES | codec_recipes.RECIPES
 
 
 def add_download(commands) -> None:
@@ -39,7 +42,7 @@ def add_recipe(commands) -> None:
         help="make again what a notebook reads because it takes longer than a notebook may",
     )
     command.add_argument(
-        "name", choices=sorted(recipes.RECIPES), metavar="NAME", help=" or ".join(recipes.RECIPES)
+        "name", choices=sorted(RECIPES), metavar="NAME", help=", ".join(sorted(RECIPES))
     )
     command.add_argument("--out", required=True, type=Path, metavar="FILE", help="where to put it")
     command.set_defaults(run=run_recipe)
@@ -47,7 +50,7 @@ def add_recipe(commands) -> None:
 
 def run_recipe(arguments: argparse.Namespace) -> None:
     """Train what a recipe says. Raises ValueError and OSError."""
-    recipes.RECIPES[arguments.name](arguments.out)
+    RECIPES[arguments.name](arguments.out)
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
 
 

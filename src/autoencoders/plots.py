@@ -91,8 +91,9 @@ def _picture(axis, picture, title: str = "", side: float = SIDE) -> None:
     axis.imshow(picture, cmap="gray", vmin=0, vmax=white, interpolation="none", aspect="auto")
     longest = max(len(line) for line in title.split("\n"))
     # A title wider than its picture would run into the next one.
-    share = min(1, side / (CHARACTER * longest + 1e-9))
-    axis.set_title(title, loc="center", fontsize=share * plt.rcParams["font.size"])
+    size = axis.title.get_fontsize()
+    wide = CHARACTER * longest * size / plt.rcParams["font.size"]
+    axis.set_title(title, loc="center", fontsize=size * min(1, side / (wide + 1e-9)))
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)
@@ -113,14 +114,22 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
     # pictures: then columns no longer stand in line.
     gap = 0.06
     top = LINE * (title.count("\n") + 1) + 0.12 if title else 0.0
-    width = left + columns * side + (columns - 1) * gap
-    height = top + sum(heads) + len(heads) * side + (len(heads) - 1) * gap
+    across = columns * side + (columns - 1) * gap
+    down = len(heads) * side + (len(heads) - 1) * gap
+    # On a slide a large figure is made smaller, and its text with it. So that it can still be read
+    # from the last row, text grows with the figure: 17 points are right for 9.4 x 5.6 inches.
+    scale = max(1, across / (9.4 - left), down / (5.6 - top - sum(heads)))
+    left, top = scale * left, scale * top
+    heads = [scale * head for head in heads]
+    width, height = left + across, top + sum(heads) + down
     # In two steps: a figure that never had a layout gets that of the course's style with its first
     # savefig, since matplotlib takes None for "the default" when it restores what there was.
     figure = plt.figure(figsize=(width, height), layout="constrained")
     figure.set_layout_engine("none")
+    size = scale * plt.rcParams["font.size"]
     if title:
-        figure.suptitle(title, x=left / width, y=1 - 0.05 / height, ha="left", va="top")
+        where = {"x": left / width, "y": 1 - 0.05 / height, "ha": "left", "va": "top"}
+        figure.suptitle(title, fontsize=size, **where)
     axes = np.empty((len(heads), columns), object)
     bottom = height - top
     for row, head in enumerate(heads):
@@ -129,6 +138,8 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
             x = left + column * (side + gap)
             box = (x / width, bottom / height, side / width, side / height)
             axes[row, column] = figure.add_axes(box)
+            axes[row, column].title.set_fontsize(size)
+            axes[row, column].yaxis.label.set_fontsize(size)
         bottom -= gap
     return axes
 
@@ -356,7 +367,8 @@ def bars(values: dict, xlabel: str, unit: str = "", intervals: dict | None = Non
     `intervals` are `{name: (low, high)}`. A codec has its colour (`look`). Returns the axes.
     """
     if ax is None:
-        ax = plt.subplots(figsize=(9, 0.62 * len(values) + 1.4))[1]
+        rows_of_text = sum(name.count("\n") + 1 for name in values)
+        ax = plt.subplots(figsize=(9, 0.28 * rows_of_text + 0.16 * len(values) + 1.3))[1]
     names = sorted(values, key=values.get)
     colours = [(look(name) or {"color": GREY})["color"] for name in names]
     drawn = ax.barh(names, [values[name] for name in names], color=colours)
