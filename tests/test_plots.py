@@ -167,3 +167,17 @@ def test_bars_show_their_numbers_longest_on_top():
     assert [text.get_text() for text in ax.texts] == ["90.3 kB", "127 kB", "195 kB"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["AVIF", "mine", "JPEG"]
     np.testing.assert_array_equal(ax.lines[0].get_xdata(), [1, 2])
+
+
+def test_a_long_title_is_wrapped_and_text_grows_with_the_figure(pictures):
+    """So that it can be read when a slide makes the figure smaller."""
+    title = "The network finds edges that the best filter smooths away, at its own noise"
+    named = {name: pictures[:4] for name in ("one", "two", "three", "four")}
+    figure = plots.rows(named, title=title)[0, 0].figure
+    assert figure.get_suptitle().split() == title.split() and "\n" in figure.get_suptitle()
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1
+    width, height = figure.get_size_inches()
+    grown = figure._suptitle.get_fontsize() / plt.rcParams["font.size"]
+    assert 17 * grown * min(10.1 / width, 5.95 / height) >= 18  # points, on a slide

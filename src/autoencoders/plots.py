@@ -1,5 +1,7 @@
 """Figures for notebooks and slides: arrays in, axes out; nothing here trains or measures."""
 
+import textwrap
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -113,12 +115,18 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
     # By hand and not by matplotlib's layout, which makes room for a row's titles by shrinking its
     # pictures: then columns no longer stand in line.
     gap = 0.06
-    top = LINE * (title.count("\n") + 1) + 0.12 if title else 0.0
     across = columns * side + (columns - 1) * gap
     down = len(heads) * side + (len(heads) - 1) * gap
     # On a slide a large figure is made smaller, and its text with it. So that it can still be read
     # from the last row, text grows with the figure: 17 points are right for 9.4 x 5.6 inches.
-    scale = max(1, across / (9.4 - left), down / (5.6 - top - sum(heads)))
+    # Larger text makes a title longer, which may take a line more, so there are two rounds.
+    scale = 1.0
+    for _ in range(2):
+        wrapped = "\n".join(textwrap.wrap(title, int(across / (CHARACTER * scale))))
+        top = LINE * (wrapped.count("\n") + 1) + 0.12 if title else 0.0
+        scale = max(1, across / (9.4 - left), down / (5.6 - top - sum(heads)))
+    title = "\n".join(textwrap.wrap(title, int(across / (CHARACTER * scale))))
+    top = LINE * (title.count("\n") + 1) + 0.12 if title else 0.0
     left, top = scale * left, scale * top
     heads = [scale * head for head in heads]
     width, height = left + across, top + sum(heads) + down
@@ -368,7 +376,7 @@ def bars(values: dict, xlabel: str, unit: str = "", intervals: dict | None = Non
     """
     if ax is None:
         rows_of_text = sum(name.count("\n") + 1 for name in values)
-        ax = plt.subplots(figsize=(9, 0.28 * rows_of_text + 0.16 * len(values) + 1.3))[1]
+        ax = plt.subplots(figsize=(9, 0.28 * rows_of_text + 0.15 * len(values) + 1.2))[1]
     names = sorted(values, key=values.get)
     colours = [(look(name) or {"color": GREY})["color"] for name in names]
     drawn = ax.barh(names, [values[name] for name in names], color=colours)
