@@ -172,7 +172,7 @@ def test_bars_show_their_numbers_longest_on_top():
 def test_a_long_title_is_wrapped_and_text_grows_with_the_figure(pictures):
     """So that it can be read when a slide makes the figure smaller."""
     title = "The network finds edges that the best filter smooths away, at its own noise"
-    named = {name: pictures[:4] for name in ("one", "two", "three", "four")}
+    named = dict.fromkeys(("one", "two", "three", "four"), pictures[:4])
     figure = plots.rows(named, title=title)[0, 0].figure
     assert figure.get_suptitle().split() == title.split() and "\n" in figure.get_suptitle()
     figure.draw_without_rendering()
