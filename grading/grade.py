@@ -40,6 +40,7 @@ warnings.filterwarnings("ignore", module="nbformat")  # of cells that are named 
 LARGEST_NOTEBOOK, LARGEST_SUBMISSION, MOST_FILES, MOST_CELLS = 30_000_000, 100_000_000, 500, 2000
 DEADLY = ("died", "stuck")  # what a cell does to its kernel
 FORGED = (
+    AttributeError,
     KeyError,
     TypeError,
     ValueError,
@@ -529,6 +530,7 @@ def checked(reply: dict) -> dict:
     return {
         "state": str(reply.get("state")),
         "text": str(reply.get("text"))[:200_000],
+        "records": {str(k): float(v) for k, v in (reply.get("records") or {}).items()},
         "images": [str(kind) for kind in reply.get("images") or []],
         "error": str(reply["error"])[:2000] if reply.get("error") else None,
     }
