@@ -525,12 +525,17 @@ def together(items: list) -> list:
     ]
 
 
+def numbers(records: dict) -> dict[str, float]:
+    """Recorded numbers that are numbers; whole ones stay so, for they are compared exactly."""
+    return {str(k): v for k, v in records.items() if type(v) in (int, float)}
+
+
 def checked(reply: dict) -> dict:
     """A reply on a cell, as far as it has the right form: it may be forged."""
     return {
         "state": str(reply.get("state")),
         "text": str(reply.get("text"))[:200_000],
-        "records": {str(k): float(v) for k, v in (reply.get("records") or {}).items()},
+        "records": numbers(reply.get("records") or {}),
         "images": [str(kind) for kind in reply.get("images") or []],
         "error": str(reply["error"])[:2000] if reply.get("error") else None,
     }
