@@ -7,6 +7,7 @@ two small file systems in memory to write in. Where bubblewrap is missing, only 
 anything, with the same limits and without these walls.
 """
 
+import itertools
 import json
 import os
 import selectors
@@ -27,6 +28,7 @@ from autoencoders.course import ROOT
 from driver import decode, encode
 
 HERE = Path(__file__).resolve().parent
+FENCES = itertools.count()  # a number for each control group of ours
 CARRIED = 2**27  # bytes that a sandbox may say in all
 COURSE, SCRATCH = (
     "/course",
@@ -148,6 +150,38 @@ def _given() -> list[Path]:
     return sorted(path for path in (ROOT / "notebooks").iterdir() if path.suffix in kinds)
 
 
+def _fence(threads: int) -> Path | None:
+    """A control group of at most so many threads, where we may make one.
+
+    RLIMIT_NPROC does not bind root, and a fork bomb fills the memory before a watch can end it.
+    """
+    if os.geteuid() != 0 or not Path("/proc/self/cgroup").exists():
+        return None
+    for line in Path("/proc/self/cgroup").read_text("utf-8").splitlines():
+        _, controllers, own = line.split(":", 2)
+        if controllers not in ("pids", ""):  # of version 1, and the one group of version 2
+            continue
+        base = Path("/sys/fs/cgroup", controllers)
+        group = Path(f"{base}{own}", f"grading-{os.getpid()}-{next(FENCES)}")
+        try:
+            group.mkdir()
+            (group / "pids.max").write_text(str(threads))
+            return group
+        except OSError:  # not ours to make, or without this controller
+            with suppress(OSError):
+                group.rmdir()
+    return None
+
+
+def _remove(group: Path) -> None:
+    """Remove a control group, once the last of its processes has gone."""
+    for _ in range(100):
+        with suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.05)
+
+
 def _hurry(start: bool) -> None:
     """Let the watch get its turn among any number of processes: RLIMIT_NPROC does not bind root."""
     if os.geteuid() == 0 and hasattr(os, "SCHED_RR"):
@@ -178,6 +212,7 @@ class Sandbox:
 
     def __init__(self, folder: Path, limits: Limits, trust: bool = False, results: str = "{}"):
         self.limits, self.trust, self.results, self.folder = limits, trust, results, folder
+        self.fence = None
 
     def __enter__(self):
         _hurry(True)
@@ -210,9 +245,13 @@ class Sandbox:
             )  # libraries of torch are large to see, small to hold
             limits["RLIMIT_NPROC"] = 8 * self.limits.processes  # counts threads
             course, submission, given = COURSE, f"{COURSE}/submission", f"{COURSE}/given"
-            self.process = subprocess.Popen(
-                _walls(self.folder, self.limits, [sys.executable, f"{COURSE}/driver.py"]), **pipes
-            )
+            command = _walls(self.folder, self.limits, [sys.executable, f"{COURSE}/driver.py"])
+            self.fence = _fence(8 * self.limits.processes)
+            if self.fence:
+                # It enters the group itself, before anything else, so that nothing stays outside.
+                enter = f'echo $$ > "{self.fence}/cgroup.procs" && exec "$@"'
+                command = ["/bin/sh", "-c", enter, "sh", *command]
+            self.process = subprocess.Popen(command, **pipes)
         self.heard = time.monotonic()
         self.deadline, self.looked, self.said, self.buffer = (
             self.heard + self.limits.wall,
@@ -252,6 +291,8 @@ class Sandbox:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+        if self.fence:
+            _remove(self.fence)
 
     def _kill_first_inside(self) -> None:
         """Kill the first process inside the walls, with which the kernel ends all the others.

@@ -811,3 +811,21 @@ def test_a_sandbox_that_does_not_start_is_no_fault_of_the_student(
 
 if __name__ == "__main__":
     grade.grade_all(Path(sys.argv[1]), Path(sys.argv[2]), grade.Grader(course(), LIMITS))
+
+
+def test_a_control_group_holds_a_fork_bomb_of_root():
+    """RLIMIT_NPROC does not bind root; this limit is the kernel's, too."""
+    group = sandbox._fence(10)
+    if group is None:
+        pytest.skip("no control group of our own here: not root, or none may be made")
+    code = (
+        "import os, time\nmade = 0\ntry:\n    while made < 50:\n"
+        "        if not os.fork():\n            time.sleep(30)\n        made += 1\n"
+        "except OSError:\n    pass\nprint(made, flush=True)\nos.killpg(0, 9)"
+    )
+    enter = f'echo $$ > "{group}/cgroup.procs" && exec "$@"'
+    command = ["/bin/sh", "-c", enter, "sh", sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
+    assert int(run.stdout) == 9
+    sandbox._remove(group)
+    assert not group.exists()
