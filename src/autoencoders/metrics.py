@@ -32,24 +32,26 @@ def psnr(a, b) -> np.ndarray:
     """Peak signal-to-noise ratio in dB of each picture: -10 log10 of its mean squared error.
 
     White is 1. Tensors in [0, 1] `(N, 3, H, W)` or uint8 arrays `(N, H, W, 3)`, which are divided
-    by 255; `(N,)` comes back, and infinity for equal pictures. Average decibels over pictures, not
-    errors. Raises ValueError.
+    by 255. Returns `(N,)`, infinity for equal pictures. Average decibels over pictures, not errors.
+    Raises ValueError.
     """
     a, b = _pair(a, b)
+    squared_error = ((a - b) ** 2).reshape(len(a), -1).mean(axis=1)  # (N,)
+    # Equal pictures have an error of 0, whose logarithm is -inf: that is meant, not a mistake.
     with np.errstate(divide="ignore"):
-        return -10 * np.log10(((a - b) ** 2).reshape(len(a), -1).mean(axis=1))
+        return -10 * np.log10(squared_error)
 
 
 def ssim(a, b) -> np.ndarray:
     """Structural similarity of each picture, 1 for equal ones (Wang et al. 2004), by scikit-image.
 
-    Shapes as for `psnr`; `(N,)` comes back. Raises ValueError.
+    Shapes as for `psnr`; returns `(N,)`. Raises ValueError.
     """
     a, b = _pair(a, b)
     # The window and the biased variances of the paper, which are not scikit-image's defaults.
     window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     values = []
-    for x, y in zip(a, b, strict=True):
+    for x, y in zip(a, b, strict=True):  # (H, W, 3) each
         values.append(structural_similarity(x, y, channel_axis=-1, data_range=1.0, **window))
     return np.array(values)
 
@@ -57,16 +59,18 @@ def ssim(a, b) -> np.ndarray:
 def ms_ssim(a, b) -> np.ndarray:
     """Multi-scale structural similarity of each picture (Wang et al. 2003), in decibels.
 
-    That is -10 log10(1 - MS-SSIM). Shapes as for `psnr`, at least 176 pixels high and wide; `(N,)`
-    comes back. Raises ValueError.
+    That is -10 log10(1 - MS-SSIM). Shapes as for `psnr`, at least 176 pixels high and wide; returns
+    `(N,)`. Raises ValueError.
     """
-    a, b = (torch.from_numpy(x).movedim(-1, 1) for x in _pair(a, b))
+    a, b = (torch.from_numpy(x).movedim(-1, 1) for x in _pair(a, b))  # (N, 3, H, W)
+    # Four halvings must leave room for a window of 11 pixels: 11 * 2^4 = 176.
     if min(a.shape[2:]) < 176:
         raise ValueError(
             f"pictures of {a.shape[2]}x{a.shape[3]} pixels: expected at least 176 each way, for "
             "five scales; use larger ones"
         )
-    similarity = pytorch_msssim.ms_ssim(a, b, data_range=1.0, size_average=False)
+    similarity = pytorch_msssim.ms_ssim(a, b, data_range=1.0, size_average=False)  # (N,)
+    # Good codecs crowd between 0.95 and 1; decibels spread them out.
     return -10 * np.log10(1 - similarity.numpy())
 
 
@@ -74,8 +78,9 @@ def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 arrays `(N, H, W, 3)` with white = 1."""
     pair = _unit(a), _unit(b)
     shape = pair[0].shape
-    good = shape == pair[1].shape and len(shape) == 4 and shape[-1] in (1, 3) and shape[0] > 0
-    if not good:
+    equal = shape == pair[1].shape
+    # One channel is welcome too: a grey picture.
+    if not (equal and len(shape) == 4 and shape[-1] in (1, 3) and shape[0] > 0):
         raise ValueError(
             f"shapes {tuple(a.shape)} and {tuple(b.shape)}: expected two equal ones, tensors "
             "(N, 3, H, W) or uint8 arrays (N, H, W, 3)"
@@ -87,8 +92,11 @@ def _unit(x) -> np.ndarray:
     if isinstance(x, torch.Tensor):
         if x.dim() != 4:
             return np.empty(tuple(x.shape))  # of a shape that `_pair` refuses
-        x = x.detach().cpu().double().movedim(1, -1).numpy()
-    return x / 255.0 if x.dtype == np.uint8 else np.asarray(x, np.float64)
+        x = x.detach().cpu().double().movedim(1, -1).numpy()  # (N, H, W, C)
+    if x.dtype == np.uint8:
+        return x / 255.0
+    # In float64, so that the error of nearly equal pictures is not that of rounding.
+    return np.asarray(x, np.float64)
 
 
 # ---- How sure one can be ----
@@ -103,6 +111,7 @@ def wilson(right: int, n: int) -> tuple[float, float]:
         raise ValueError(
             f"{right=}, {n=}: expected a number of right answers from 0 to n, and n of at least 1"
         )
+    # Wilson's stays within 0 and 1 and has a width even at 0 or n right, unlike p +- 1.96 s.
     interval = stats.binomtest(int(right), int(n)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -117,7 +126,7 @@ def mcnemar(a_right, b_right) -> float:
     only_a = int(((a != 0) & (b == 0)).sum())
     only_b = int(((a == 0) & (b != 0)).sum())
     if only_a + only_b == 0:
-        return 1.0
+        return 1.0  # the methods never differ: nothing speaks against "equally often"
     return float(stats.binomtest(only_a, only_a + only_b).pvalue)
 
 
@@ -130,6 +139,7 @@ def paired_bootstrap(a, b, draws: int = 2000, seed: int = 0) -> tuple[float, flo
     a, b = _paired(a, b)
     difference = a - b
     chosen = np.random.default_rng(seed).integers(len(a), size=(draws, len(a)))
+    # One mean for each draw, (draws,); the middle 95 % of them are the interval.
     low, high = np.percentile(difference[chosen].mean(1), (2.5, 97.5))
     return float(difference.mean()), float(low), float(high)
 
@@ -154,6 +164,7 @@ def mean_interval(values) -> tuple[float, float, float]:
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(f"values {values.tolist()}: expected at least two, such as of two seeds")
     mean = values.mean()
+    # 0.975, since 2.5 % lie on either side; one degree of freedom went into the mean.
     half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(mean), float(mean - half), float(mean + half)
 
@@ -183,14 +194,16 @@ def pillow(
         raise ValueError(
             "codec='JPEG XL': expected Pillow's plug-in; pip install pillow-jxl-plugin"
         )
-    options = dict(CODECS[codec])
+    options = dict(CODECS[codec])  # a copy: `CODECS` stays as it is
     if codec == "JPEG 2000":
         options["quality_layers"] = [quality]
     elif quality is not None:
         options["quality"] = quality
     file = io.BytesIO()
     Image.fromarray(picture).save(file, **options)
-    return file.getvalue(), np.asarray(Image.open(io.BytesIO(file.getvalue())).convert("RGB"))
+    # Decoded from the bytes themselves, so that the quality measured is that of this very file.
+    decoded = Image.open(io.BytesIO(file.getvalue())).convert("RGB")
+    return file.getvalue(), np.asarray(decoded)
 
 
 def has_jpeg_xl() -> bool:
@@ -211,13 +224,15 @@ def sheet(
     neighbouring pictures. Room that is left in the last row is grey. Raises ValueError.
     """
     count, height, width, _ = pictures.shape
-    rows = -(-count // columns)
+    rows = -(-count // columns)  # rounded up
+    # Mid-grey: a border to black or white would cost bytes.
     tiles = np.full((rows * columns, height, width, 3), 128, np.uint8)
     tiles[:count] = pictures
     grid = tiles.reshape(rows, columns, height, width, 3)
     # (rows, columns, H, W, 3) -> (rows, H, columns, W, 3) -> (rows * H, columns * W, 3)
     large = grid.swapaxes(1, 2).reshape(rows * height, columns * width, 3)
     file, decoded = pillow(large, codec, quality)
+    # The same way back: (rows * H, columns * W, 3) -> (rows, columns, H, W, 3) -> (N, H, W, 3)
     grid = decoded.reshape(rows, height, columns, width, 3).swapaxes(1, 2)
     return file, grid.reshape(-1, height, width, 3)[:count]
 
@@ -242,6 +257,7 @@ class Curve(NamedTuple):
         Raises ValueError for a quality that no setting reaches, or that all exceed.
         """
         sizes, levels = self._rising(quality, self.quality.mean(1), "dB")
+        # Bytes grow about exponentially with decibels: their logarithm is nearly a straight line.
         return float(np.exp(np.interp(quality, levels, np.log(sizes))))
 
     def quality_at(self, size: float) -> float:
@@ -256,6 +272,7 @@ class Curve(NamedTuple):
                 "which the curve covers; measure more settings"
             )
         sizes, levels = self.mean()
+        # `np.interp` wants rising abscissae, whatever the order in which settings were measured.
         order = np.argsort(sizes)
         return sizes[order], levels[order]
 
@@ -272,13 +289,15 @@ def sweep(
     `code(picture, setting)` returns the file, or its size, and the picture decoded from it. With
     more `threads` it is called for several pictures at once, and must not mind.
     """
-    sizes = np.empty((len(settings), len(pictures)))
-    levels = np.empty_like(sizes)
+    sizes = np.empty((len(settings), len(pictures)))  # bytes
+    levels = np.empty_like(sizes)  # dB, or whatever `quality` gives
     with ThreadPoolExecutor(threads) as pool:
         for i, setting in enumerate(settings):
             coded = pool.map(code, pictures, [setting] * len(pictures))
+            # `map` keeps the order of the pictures, whichever thread is done first.
             for j, (file, decoded) in enumerate(coded):
                 sizes[i, j] = len(file) if isinstance(file, bytes) else file
+                # Metrics take batches: [None] makes one of a single picture.
                 levels[i, j] = quality(pictures[j][None], decoded[None])[0]
     return Curve(sizes, levels)
 
@@ -292,7 +311,7 @@ def pillow_sweep(codec: str, pictures: np.ndarray, settings: Sequence) -> Curve:
     return sweep(code, pictures, settings, threads=os.cpu_count() or 1)
 
 
-ALL = (-np.inf, np.inf)
+ALL = (-np.inf, np.inf)  # no bounds on the quality
 
 
 def bd_rate(
@@ -307,6 +326,7 @@ def bd_rate(
     """
     curve = _log_rate(rate, quality, "")
     reference = _log_rate(reference_rate, reference_quality, "reference ")
+    # The qualities (x) that both curves cover: beyond them one of the two would be a guess.
     low = max(between[0], curve.x[0], reference.x[0])
     high = min(between[1], curve.x[-1], reference.x[-1])
     if low >= high:
@@ -314,6 +334,8 @@ def bd_rate(
             f"the curves share no quality ({low:.2f} to {high:.2f} dB): expected overlapping ones; "
             "measure more points"
         )
+    # The area between the curves over its width is a mean difference of logarithms, and so its
+    # exponential the ratio of the rates: expm1(x) = exp(x) - 1.
     difference = curve.integrate(low, high) - reference.integrate(low, high)
     return float(100 * np.expm1(difference / (high - low)))
 
@@ -324,6 +346,7 @@ def _log_rate(rate, quality, name: str) -> PchipInterpolator:
     good = rate.shape == quality.shape and rate.ndim == 1 and len(rate) >= 2
     if good:
         order = np.argsort(rate)
+        # Quality must rise strictly, or the rate would be no function of it.
         good = (rate > 0).all() and (np.diff(quality[order]) > 0).all()
     if not good:
         raise ValueError(
@@ -354,6 +377,8 @@ def bd_rate_interval(
     def rate(chosen) -> float:
         return bd_rate(*ours.of(chosen).mean(), *theirs.of(chosen).mean(), between)
 
+    # Numbers of pictures, a row for each draw; one picture may come twice, another not at all.
     drawn = np.random.default_rng(seed).integers(count, size=(draws, count))
     low, high = np.percentile([rate(chosen) for chosen in drawn], (2.5, 97.5))
+    # The estimate itself is that of each picture once.
     return rate(np.arange(count)), float(low), float(high)
