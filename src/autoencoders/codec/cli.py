@@ -19,6 +19,7 @@ from autoencoders.course import CorruptFileError
 
 def add_encode(commands) -> None:
     """Add `encode` to the parsers of a command line."""
+    # Defaults of options that exclude each other are None: `run_encode` must see what was given.
     command = commands.add_parser("encode", help="pictures into one small file")
     command.add_argument(
         "pictures",
@@ -74,33 +75,36 @@ def run_encode(arguments: Namespace) -> None:
     # Everything that can be wrong is checked before the work.
     _check_target(out, arguments.force)
     _check_options(arguments)
+    # Names that would collide when decoded are refused now, while they can still be changed.
     _targets([path.name for path in arguments.pictures])
-    pictures = {}
+    pictures = {}  # uint8 (H, W, 3) by name, of any sizes
     for path in _progress(arguments.pictures, "read"):
         pictures[path.name] = _read(path, arguments.size)
-    # An option that was not given is None, so that one that does not fit can be refused.
     quality = files.QUALITY if arguments.quality is None else arguments.quality
     psnr = training.ARCHIVE_PSNR if arguments.psnr is None else arguments.psnr
+    # An archive brings its own decoder; the other two are decoded with the shipped weights.
     if arguments.with_decoder:
         file = training.train_archive(
             pictures, psnr, arguments.epochs, _checkpoints(out), _encoding
         )
-    elif len(pictures) == 1:
+    elif len(pictures) == 1:  # no name in the file, which saves some bytes
         file = files.encode(*pictures.values(), quality=quality)
     else:
         file = files.encode_all(pictures, quality, progress=_encoding)
     with course.replacing(out) as part:
         part.write_bytes(file)
-    # The file is there now, so its trainings have nothing to go on from.
+    # The file is complete, so nobody will want to resume its trainings.
     for checkpoint in _checkpoints(out):
         checkpoint.unlink(missing_ok=True)
     pixels = sum(picture[..., 0].size for picture in pictures.values())
     rate = metrics.bits_per_pixel(len(file), pixels)
     about = f"{out}: {len(file):,} bytes, {rate:.3f} bits per pixel"
     if arguments.with_decoder:
+        # Measured on the file as it is, since the training only steers towards the PSNR.
         reached = _mean_psnr(file, pictures)
         about += f", {reached:.2f} dB"
         if abs(reached - psnr) > 0.3:
+            # To stderr: whoever reads the bytes from stdout with a script is not disturbed.
             print(
                 f"note: {psnr:g} dB were asked for; what came is not near. Try another --psnr, or "
                 "more --epochs",
@@ -117,6 +121,7 @@ def _check_options(arguments: Namespace) -> None:
         )
     if arguments.psnr is None:
         return
+    # Outside this range lambda is no longer a known function of the PSNR (see `train_archive`).
     if not (arguments.with_decoder and 20 <= arguments.psnr <= 31):
         raise ValueError(
             f"--psnr {arguments.psnr:g}: expected 20 to 31 dB, and --with-decoder; other files "
@@ -132,6 +137,7 @@ def _mean_psnr(file: bytes, pictures: dict[str, np.ndarray]) -> float:
     """The mean PSNR of what a file decodes to, in dB."""
     reached = []
     for name, picture in files.decode_all(file):
+        # A batch of one, as metrics take batches.
         reached.append(metrics.psnr(pictures[name][None], picture[None])[0])
     return float(np.mean(reached))
 
@@ -164,13 +170,16 @@ def run_decode(arguments: Namespace) -> None:
     try:
         targets = [arguments.out / name for name in _targets(names)]
     except ValueError as error:
+        # Here a bad name is not the caller's mistake but the file's.
         raise CorruptFileError(f"{arguments.file.name}: {error}") from None
     _refuse_to_overwrite(targets, arguments.force)
     # Names in a file are hostile until `_targets` has checked them: nothing is written before.
     arguments.out.mkdir(parents=True, exist_ok=True)
     decoded = _progress(files.decode_all(file), "decode", len(targets))
+    # One picture at a time, so that a large collection never lies in memory as a whole.
     for target, (_, picture) in zip(targets, decoded, strict=True):
         with course.replacing(target) as part:
+            # The format is named because `part` ends in .part, which tells Pillow nothing.
             Image.fromarray(picture).save(part, "PNG")
     print(f"{arguments.out}: {_count(len(targets))}")
 
@@ -190,14 +199,15 @@ def add_info(commands) -> None:
 def run_info(arguments: Namespace) -> None:
     """Print what a file says of itself. Raises CorruptFileError."""
     file, about = _open(arguments.file)
-    sizes = about["sizes"]
-    version, kind, quality = about["version"], about["kind"], about["quality"]
-    print(f"version {version}, {kind}, quality {quality}, {_count(len(sizes))}")
+    sizes = about["sizes"]  # (width, height) of each picture
+    start = f"version {about['version']}, {about['kind']}, quality {about['quality']}"
+    print(f"{start}, {_count(len(sizes))}")
     for part, length in about["bytes"].items():
         print(f"{part:<8}{length:>12,} bytes")
     rate = metrics.bits_per_pixel(len(file), sum(width * height for width, height in sizes))
     print(f"{'all':<8}{len(file):>12,} bytes, {rate:.3f} bits per pixel")
     for name, (width, height) in zip(about["names"], sizes, strict=True):
+        # A single picture has the name "", which would leave a space at the end.
         print(f"{width}x{height} {name}".rstrip())
 
 
@@ -212,7 +222,7 @@ def add_train(commands) -> None:
     command.add_argument(
         "what",
         choices=["codec", "student"],
-        help="the learned codec, or a small network that draws its pictures",
+        help="the learned codec, or a small decoder that is distilled from it",
     )
     command.add_argument(
         "--pictures",
@@ -245,16 +255,19 @@ def run_train(arguments: Namespace) -> None:
     if arguments.without_teacher and not is_student:
         raise ValueError("--without-teacher: expected with `train student` alone; leave it out")
     _check_target(out, arguments.force)
+    # The checkpoint lies beside the file, so that the same command given again resumes.
     options = {"seed": arguments.seed, "checkpoint": _checkpoint(out)}
     if arguments.epochs is not None:
         options["epochs"] = arguments.epochs
     if is_student:
         options["taught"] = not arguments.without_teacher
         trained = training.train_student(arguments.pictures, **options)
+        # A student has no validation set: it trains for a fixed number of epochs.
         about = f"training loss {trained.history['train_loss'][-1]:.3e}"
     else:
         trained = training.train_codec(arguments.pictures, **options)
         about = f"loss of unseen cars {trained.history['valid_loss'][-1]:.4f}"
+    # A student learns from the teacher's latents, so it has no encoder of its own.
     file = weights.pack(trained.model, decoder_only=is_student)
     with course.replacing(out) as part:
         part.write_bytes(file)
@@ -271,6 +284,7 @@ def _count(pictures: int) -> str:
 
 def _progress(steps: Iterable, what: str, total: int | None = None) -> Iterable:
     """A progress bar where somebody looks at it."""
+    # In a log file every redrawing would be a line of its own.
     hidden = bool(os.environ.get("CI")) or not sys.stderr.isatty()
     return tqdm(steps, what, total, unit="picture", disable=hidden)
 
@@ -294,7 +308,7 @@ def _read(path: Path, size: int | None) -> np.ndarray:
         )
     try:
         picture = data.read(path, size)
-        container.check_sizes([picture.shape[1::-1]])
+        container.check_sizes([picture.shape[1::-1]])  # (H, W, 3) -> (W, H)
     except Exception as error:  # decoders raise whatever they like on damaged files
         about = f"{type(error).__name__}: {error}".replace(str(path), path.name)
         raise ValueError(
@@ -321,6 +335,7 @@ def _targets(names: list[str]) -> list[str]:
     container.check_names(names)
     targets = [f"{Path(name).stem}.png" for name in names]
     folded = [target.casefold() for target in targets]
+    # Names may differ only in case (A.png, a.png) or in suffix (a.jpg, a.png).
     for i, target in enumerate(targets):
         if folded[i] in folded[i + 1 :]:
             raise ValueError(
@@ -341,6 +356,7 @@ def _check_target(path: Path, force: bool) -> None:
 
 
 def _refuse_to_overwrite(paths: list[Path], force: bool) -> None:
+    # `lexists` and not `exists`: a dangling symbolic link is in the way, too.
     there = [path for path in paths if os.path.lexists(path)]
     if there and not force:
         more = f" and {len(there) - 1} more" if there[1:] else ""
