@@ -57,3 +57,59 @@ def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
         "loss": F.cross_entropy(logits, label),
         "accuracy": (logits.argmax(1) == label).float().mean(),
     }
+
+
+def elbo(
+    model: torch.nn.Module, batch, beta: float = 1.0, sigma: float = 0.1
+) -> dict[str, torch.Tensor]:
+    """Negative evidence lower bound of a VAE, in nats a picture (Kingma & Welling 2014, eq. 10).
+
+    `batch` is `(N, C, H, W)`, or `(pictures, conditions)`. All terms are summed over pixels or
+    latents and averaged over the batch: "loss" = "reconstruction" + `beta` * "kl". The decoder's
+    pixels are normal with standard deviation `sigma`, so the reconstruction term is the squared
+    error over 2 sigma^2; its constant is left out. With `beta` below 1 it is no bound any more, but
+    a choice between sharp pictures and orderly latents (Higgins et al. 2017).
+    """
+    inputs = batch if isinstance(batch, tuple) else (batch,)
+    x = inputs[0]
+    decoded, mean, log_variance = model(*inputs)
+    squares = (decoded.float() - x.float()) ** 2
+    reconstruction = squares.flatten(1).sum(1).mean() / (2 * sigma**2)
+    kl = kl_per_dimension(mean, log_variance).sum()
+    return {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+
+def kl_per_dimension(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """KL divergence of N(mean, variance) from N(0, 1), in nats, `(latent,)`: averaged over a batch.
+
+    `mean` and `log_variance` are `(N, latent)`. A latent whose mean is 0 for all pictures and whose
+    variance is 1 has a divergence of 0: it says nothing, the posterior has collapsed.
+    """
+    return 0.5 * (mean**2 + log_variance.exp() - log_variance - 1).mean(0)
+
+
+def discriminator(gan: torch.nn.Module, real: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a GAN's discriminator minimises: binary cross-entropy on real and generated pictures.
+
+    `real` is `(N, C, H, W)`; as many are generated. In nats, the mean of both halves: 0.69 where it
+    only guesses (Goodfellow et al. 2014). Beside it the share of right answers, "accuracy".
+    """
+    z = torch.randn(len(real), gan.arguments["latent"], device=real.device)
+    with torch.no_grad():
+        fake = gan.generator(z)
+    on_real = gan.discriminator(real).float()
+    on_fake = gan.discriminator(fake).float()
+    # softplus(-logit) is -log sigmoid(logit), without rounding to 0 or 1
+    loss = (F.softplus(-on_real).mean() + F.softplus(on_fake).mean()) / 2
+    right = ((on_real > 0).float().mean() + (on_fake < 0).float().mean()) / 2
+    return {"loss": loss, "accuracy": right}
+
+
+def generator(gan: torch.nn.Module, real: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a GAN's generator minimises: that the discriminator takes its pictures for real.
+
+    The non-saturating form, -log D(G(z)), whose slope does not fade where the discriminator is sure
+    (Goodfellow et al. 2014, section 3). In nats, averaged over as many pictures as `real` has.
+    """
+    z = torch.randn(len(real), gan.arguments["latent"], device=real.device)
+    return {"loss": F.softplus(-gan.discriminator(gan.generator(z)).float()).mean()}
