@@ -131,7 +131,7 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
         HERE / "driver.py": "driver.py",
         folder: "submission",
     }
-    for name in ("bench_photographs.csv", "results_mnist.json"):
+    for name in ("bench_photographs.csv", "results_mnist.json", "results_photographs.json"):
         if (ROOT / "slides" / name).exists():
             inside[ROOT / "slides" / name] = f"slides/{name}"
     for path in [*inside, *_given()]:
