@@ -1,4 +1,4 @@
-"""README's numbers are those of slides/results.json; run as a script, this writes them there."""
+"""README's numbers are those of slides/results*.json; run as a script, this writes them there."""
 
 import json
 import re
@@ -6,16 +6,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-NUMBER = re.compile(r"<!--([a-z0-9_.]+)-->[^<]*<!---->")
+NUMBER = re.compile(r"<!--(?:(mnist|photographs):)?([a-z0-9_.]+)-->[^<]*<!---->")
 
 
 def filled(text: str) -> str:
     """The text with the current result in each `<!--name-->...<!---->`.
 
-    Floats are written as whole numbers from 100 up, else with one decimal.
+    `<!--mnist:name-->` is one of results_mnist.json. Floats are written as whole numbers from 100
+    up, else with one decimal.
     """
-    results = json.loads((ROOT / "slides" / "results.json").read_text("utf-8"))
-    return NUMBER.sub(lambda m: f"<!--{m[1]}-->{shown(results[m[1]]['value'])}<!---->", text)
+    results = {}
+    for kind in ("", "mnist", "photographs"):
+        path = ROOT / "slides" / (f"results_{kind}.json" if kind else "results.json")
+        results[kind] = json.loads(path.read_text("utf-8"))
+
+    def number(match):
+        kind, name = match[1] or "", match[2]
+        about = f"{kind}:{name}" if kind else name
+        return f"<!--{about}-->{shown(results[kind][name]['value'])}<!---->"
+
+    return NUMBER.sub(number, text)
 
 
 def shown(value: float) -> str:
