@@ -315,3 +315,42 @@ def load(path: str | Path, kind: type[nn.Module]) -> nn.Module:
             f"{kind.__name__}; restore it: git checkout {path.parent.name}/{path.name}"
         ) from None
     return model.eval()
+
+
+class AttributeClassifier(nn.Module):
+    """Convolutional classifier that answers several questions about a picture `(N, C, H, W)`.
+
+    `answers` are the numbers of values of each answer: `(7, 13, 2)` for logits of seven body types
+    and thirteen paints, and the cosine and sine of an angle. Raises ValueError.
+    """
+
+    def __init__(self, answers: tuple[int, ...], channels: int = 3, width: int = 16):
+        super().__init__()
+        _positive(channels=channels, width=width, answers=min(answers, default=0))
+        self.arguments = {"answers": list(answers), "channels": channels, "width": width}
+        self.features = nn.Sequential(  #               (N, 3, 64, 64), written for the turntable
+            _normalised(channels, width, stride=2),  #  (N, 16, 32, 32)
+            _normalised(width, 2 * width, stride=2),  # (N, 32, 16, 16)
+            _normalised(2 * width, 4 * width, stride=2),  # (N, 64, 8, 8)
+            _normalised(4 * width, 4 * width),
+            _normalised(4 * width, 4 * width, stride=2),  # (N, 64, 4, 4)
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),  #                            (N, 256)
+            nn.Linear(16 * width, 4 * width),
+            nn.ReLU(),  #                               (N, 64)
+        )
+        self.answers = nn.Linear(4 * width, sum(answers))
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """A tensor `(N, values)` for each answer; `features(x)` is what they are made of."""
+        _shape(x, self.arguments["channels"], 1)
+        return self.answers(self.features(x)).float().split(self.arguments["answers"], 1)
+
+
+def _normalised(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """A convolution, batch normalisation and ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )

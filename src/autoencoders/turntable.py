@@ -1,0 +1,129 @@
+"""Networks for the cars that turn: what they are told about a picture, and how they are trained.
+
+A recipe writes small weights, which come with notebook 05: `python -m autoencoders recipe NAME`.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from autoencoders import data, generative, losses, models, training
+
+ANSWERS = (7, 13, 2)  # of the attribute classifier: body types, paints, cosine and sine
+SINE = 21  # the column of the azimuth's sine in `conditions`
+CONDITIONS = 23
+MIDDLE, SPREAD = 16.0, 12.0  # degrees: elevations lie between 4 and 28
+
+
+def conditions(
+    body_type: torch.Tensor, paint: torch.Tensor, azimuth: torch.Tensor, elevation: torch.Tensor
+) -> torch.Tensor:
+    """What a conditional model is told about pictures, `(N, 23)`; each argument is `(N,)`.
+
+    Seven columns for the body type and thirteen for the paint, a one where it is; then cosine and
+    sine of the azimuth, and the elevation, brought to -1 to 1. Angles are in degrees. Raises
+    ValueError for a body type or paint that there is not.
+    """
+    columns = [
+        generative.one_hot(body_type, ANSWERS[0]),
+        generative.one_hot(paint, ANSWERS[1]),
+        generative.angle(azimuth),
+        (elevation[:, None] - MIDDLE) / SPREAD,
+    ]
+    return torch.cat(columns, 1)
+
+
+def all_conditions(cars: data.Turntable) -> torch.Tensor:
+    """`conditions` of all pictures of the set, `(6000, 23)`."""
+    return conditions(cars.body_type, cars.paint, cars.azimuth, cars.elevation)
+
+
+def mirrored(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mirror every other picture of `(pictures, conditions)`, and turn its azimuth the other way.
+
+    Both sides of a car look alike, so a car seen from its left is, mirrored, one from its right.
+    """
+    pictures, told = batch
+    mirror = torch.rand(len(pictures)) < 0.5
+    pictures = torch.where(mirror[:, None, None, None], pictures.flip(3), pictures)
+    told = told.clone()
+    told[:, SINE] = torch.where(mirror, -told[:, SINE], told[:, SINE])
+    return pictures, told
+
+
+def mirrored_and_moved(batch: tuple[torch.Tensor, torch.Tensor], margin: int = 3) -> tuple:
+    """As `mirrored`, and moved by up to `margin` pixels, all pictures of a batch alike."""
+    pictures, told = mirrored(batch)
+    side = pictures.shape[-1]
+    wide = F.pad(pictures, (margin,) * 4, mode="reflect")
+    top, left = torch.randint(0, 2 * margin + 1, (2,)).tolist()
+    return wide[:, :, top : top + side, left : left + side], told
+
+
+def attributes(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict:
+    """The loss of the attribute classifier on `(pictures, conditions)`.
+
+    The sum of the cross-entropies of body type and paint, in nats, and four times the mean squared
+    error of cosine and sine, so that all three are of one size when training begins.
+    """
+    pictures, told = batch
+    body_type, paint = told[:, :7].argmax(1), told[:, 7:20].argmax(1)
+    body_logits, paint_logits, direction = model(pictures)
+    angle = F.mse_loss(direction, told[:, 20:22])
+    classes = F.cross_entropy(body_logits, body_type) + F.cross_entropy(paint_logits, paint)
+    return {
+        "loss": classes + 4 * angle,
+        "body_type": (body_logits.argmax(1) == body_type).float().mean(),
+        "paint": (paint_logits.argmax(1) == paint).float().mean(),
+        "angle": angle,
+    }
+
+
+def azimuth(direction: torch.Tensor) -> torch.Tensor:
+    """Degrees from 0 to 360, `(N,)`, of cosines and sines `(N, 2)` of any length."""
+    return torch.rad2deg(torch.atan2(direction[:, 1], direction[:, 0])) % 360
+
+
+def turned(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """How many degrees lie between two azimuths, 0 to 180: 2 between 359 and 1."""
+    return ((a - b + 180) % 360 - 180).abs()
+
+
+def train_attributes(out: Path, epochs: int = 60) -> None:
+    """Train the classifier of body type, paint and azimuth on the training cars; write its weights.
+
+    Goes on where it was interrupted.
+    """
+    training.seed_everything(0)
+    model = models.AttributeClassifier(ANSWERS)
+    _train(model, attributes, out, epochs, 64, 4e-3, mirrored_and_moved, weight_decay=1e-2)
+
+
+def train_conditional_vae(out: Path, epochs: int = 120, width: int = 16, latent: int = 32) -> None:
+    """Train the conditional VAE on the training cars; write its weights."""
+    training.seed_everything(0)
+    model = generative.ConditionalVAE(CONDITIONS, size=64, latent=latent, width=width)
+    _train(model, losses.elbo, out, epochs, 32, 3e-3, mirrored)
+
+
+def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, **more) -> None:
+    cars = data.turntable(64)
+    told = all_conditions(cars)
+    kept = out.with_name(f"{out.name}.checkpoint")
+    training.fit(
+        model,
+        loss_fn,
+        (cars.pictures[cars.train], told[cars.train]),
+        (cars.pictures[cars.validation], told[cars.validation]),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        prepare_batch=prepare_batch,
+        validate_every=max(1, epochs // 12),
+        checkpoint=kept,
+        **more,
+    )
+    models.save(model, out)
+    kept.unlink()

@@ -1,0 +1,73 @@
+"""What models are told about the cars that turn, and the networks that come with the course."""
+
+import pytest
+import torch
+
+from autoencoders import data, models, turntable
+
+
+@pytest.fixture(scope="module")
+def cars():
+    return data.turntable(16)
+
+
+def test_conditions_say_what_the_table_says(cars):
+    told = turntable.all_conditions(cars)
+    assert told.shape == (6000, turntable.CONDITIONS)
+    assert torch.equal(told[:, :7].argmax(1), cars.body_type)
+    assert torch.equal(told[:, 7:20].argmax(1), cars.paint)
+    assert torch.equal(told[:, :20].sum(1), torch.full((6000,), 2.0))
+    off = turntable.turned(turntable.azimuth(told[:, 20:22]), cars.azimuth)
+    assert off.max() < 0.01
+    assert told[:, 22].abs().max() <= 1
+
+
+def test_mirrored_cars_turn_the_other_way(cars):
+    torch.manual_seed(0)
+    pictures, told = cars.pictures[:50], turntable.all_conditions(cars)[:50]
+    before = told.clone()
+    new_pictures, new_told = turntable.mirrored((pictures, told))
+    mirrored = (new_pictures == pictures.flip(3)).flatten(1).all(1)
+    assert 0 < mirrored.sum() < 50
+    azimuths = turntable.azimuth(new_told[:, 20:22])
+    expected = torch.where(mirrored, 360 - cars.azimuth[:50], cars.azimuth[:50])
+    assert turntable.turned(azimuths, expected).max() < 0.01
+    others = [column for column in range(23) if column != turntable.SINE]
+    assert torch.equal(new_told[:, others], told[:, others])
+    assert torch.equal(told, before)  # the training data stay as they are
+
+
+def test_moved_pictures_keep_their_size_and_their_cars(cars):
+    torch.manual_seed(0)
+    pictures, told = cars.pictures[:8], turntable.all_conditions(cars)[:8]
+    moved, _ = turntable.mirrored_and_moved((pictures, told), margin=2)
+    assert moved.shape == pictures.shape
+    assert not torch.equal(moved, pictures)
+
+
+def test_the_way_between_two_azimuths():
+    a = torch.tensor([359.0, 90.0, 180.0, 10.0])
+    b = torch.tensor([1.0, 90.0, 0.0, 350.0])
+    torch.testing.assert_close(turntable.turned(a, b), torch.tensor([2.0, 0.0, 180.0, 20.0]))
+
+
+def test_the_classifier_answers_each_question():
+    model = models.AttributeClassifier((7, 13, 2), width=4)
+    answers = model(torch.rand(5, 3, 64, 64))
+    assert [tuple(answer.shape) for answer in answers] == [(5, 7), (5, 13), (5, 2)]
+    assert model.features(torch.rand(5, 3, 64, 64)).shape == (5, 16)
+    with pytest.raises(ValueError, match=r"\(5, 1, 64, 64\): expected \(N, 3, H, W\)"):
+        model(torch.rand(5, 1, 64, 64))
+    with pytest.raises(ValueError, match="answers=0: expected at least 1"):
+        models.AttributeClassifier((7, 0))
+
+
+def test_a_classifier_with_batch_normalisation_is_saved_whole(tmp_path):
+    torch.manual_seed(0)
+    model = models.AttributeClassifier((7, 2), width=4)
+    for _ in range(3):
+        model(torch.rand(8, 3, 16, 16))  # in training mode: moves the running means
+    models.save(model, tmp_path / "model.pt")
+    again = models.load(tmp_path / "model.pt", models.AttributeClassifier)
+    x = torch.rand(4, 3, 16, 16)
+    torch.testing.assert_close(again(x)[0], model.eval()(x)[0], atol=0.02, rtol=0.02)
