@@ -127,3 +127,33 @@ def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, **more) -
     )
     models.save(model, out)
     kept.unlink()
+
+
+def train_dcgan(out: Path, epochs: int = 150, width: int = 24, latent: int = 64) -> None:
+    """Train the DCGAN on the training cars; write the weights of generator and discriminator."""
+    cars = data.turntable(64)
+    training.seed_everything(0)
+    model = generative.DCGAN(size=64, latent=latent, width=width)
+    kept = out.with_name(f"{out.name}.checkpoint")
+    training.fit(
+        model,
+        {"d": losses.discriminator, "g": losses.generator},
+        cars.pictures[cars.train],
+        epochs=epochs,
+        batch_size=64,
+        prepare_batch=data.augment(),
+        optimizer=adam_pair(model),
+        schedule=training.constant,
+        clip=None,
+        checkpoint=kept,
+    )
+    models.save(model, out)
+    kept.unlink()
+
+
+def adam_pair(gan: generative.DCGAN, lr: float = 2e-4) -> dict[str, torch.optim.Optimizer]:
+    """DCGAN's optimisers: Adam with less momentum than usual (Radford et al. 2016)."""
+    parts = {"d": gan.discriminator, "g": gan.generator}
+    return {
+        name: torch.optim.Adam(part.parameters(), lr, (0.5, 0.999)) for name, part in parts.items()
+    }
