@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from autoencoders import data, models, turntable
+from autoencoders import data, generative, losses, models, turntable
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +71,38 @@ def test_a_classifier_with_batch_normalisation_is_saved_whole(tmp_path):
     again = models.load(tmp_path / "model.pt", models.AttributeClassifier)
     x = torch.rand(4, 3, 16, 16)
     torch.testing.assert_close(again(x)[0], model.eval()(x)[0], atol=0.02, rtol=0.02)
+
+
+def test_two_views_are_of_one_car_and_mirrored_together(cars):
+    torch.manual_seed(0)
+    numbers = turntable.by_car(cars.train, cars)
+    assert numbers.shape == (800, 6)
+    assert (cars.car[numbers] == cars.car[numbers[:, :1]]).all()
+    told = turntable.all_conditions(cars)
+    batch = cars.pictures[numbers[:20]], told[numbers[:20]]
+    before = batch[1].clone()
+    seen, seen_told, wanted, wanted_told = turntable.two_views(batch)
+    assert torch.equal(batch[1], before)
+    mirrors = []
+    for picture, words in ((seen, seen_told), (wanted, wanted_told)):
+        for i, six in enumerate(batch[0]):
+            straight = (six == picture[i]).flatten(1).all(1)
+            mirrored = (six.flip(3) == picture[i]).flatten(1).all(1)
+            assert straight.sum() + mirrored.sum() == 1
+            mirrors.append(bool(mirrored.any()))
+            view = (straight | mirrored).nonzero().item()
+            sign = -1 if mirrors[-1] else 1
+            assert words[i, turntable.SINE] == sign * batch[1][i, view, turntable.SINE]
+    assert mirrors[:20] == mirrors[20:]
+    assert len(set(mirrors)) == 2
+    assert not any(torch.equal(a, b) for a, b in zip(seen, wanted, strict=True))
+
+
+def test_the_elbo_of_the_same_view_is_the_usual_one(cars):
+    torch.manual_seed(0)
+    vae = generative.ConditionalVAE(23, size=16, latent=4, width=2).eval()
+    batch = cars.pictures[:6], turntable.all_conditions(cars)[:6]
+    ours = turntable.other_view(vae, batch, beta=2.0, sigma=0.2)
+    usual = losses.elbo(vae, batch, beta=2.0, sigma=0.2)
+    for name, term in usual.items():
+        torch.testing.assert_close(ours[name], term)

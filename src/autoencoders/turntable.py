@@ -91,36 +91,89 @@ def turned(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return ((a - b + 180) % 360 - 180).abs()
 
 
-def train_attributes(out: Path, epochs: int = 60) -> None:
+def by_car(numbers: torch.Tensor, cars: data.Turntable) -> torch.Tensor:
+    """Numbers of pictures `(6 * n,)` of whole cars as a row for each car, `(n, 6)`."""
+    order = cars.car[numbers].argsort(stable=True)
+    return numbers[order].reshape(-1, 6)
+
+
+def two_views(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Two views of each car: one to encode, the other to decode.
+
+    From six views of N cars, pictures `(N, 6, 3, H, W)` and conditions `(N, 6, 23)`, come pictures
+    and conditions of the one, then of the other. Every other car is mirrored, in both.
+    """
+    pictures, told = batch
+    car = torch.arange(len(pictures))
+    # The first two of a random order of each car's six views.
+    first, second, *_ = torch.rand(len(pictures), 6).argsort(1).T
+    mirror = torch.rand(len(pictures)) < 0.5
+    views = []
+    for view in (first, second):
+        picture, words = pictures[car, view], told[car, view]
+        picture = torch.where(mirror[:, None, None, None], picture.flip(3), picture)
+        words[:, SINE] = torch.where(mirror, -words[:, SINE], words[:, SINE])
+        views += [picture, words]
+    return tuple(views)
+
+
+def other_view(
+    model: generative.ConditionalVAE, batch: tuple, beta: float = 1.0, sigma: float = 0.3
+) -> dict:
+    """The negative ELBO of a picture, given the latents of another picture of the same car.
+
+    `batch` is (pictures, conditions) of the views that are encoded and the same of those that are
+    decoded. Terms and units are those of `losses.elbo`. The latents can only help with what both
+    views share, the car itself; where the camera stands must come from the conditions. With
+    (pictures, conditions) alone both views are the same.
+    """
+    if len(batch) == 2:
+        batch = (*batch, *batch)
+    seen, seen_told, wanted, wanted_told = batch
+    mean, log_variance = model.encode(seen, seen_told)
+    z = generative.reparameterise(mean, log_variance) if model.training else mean
+    decoded = model.decode(z, wanted_told)
+    squares = (decoded.float() - wanted) ** 2
+    reconstruction = squares.flatten(1).sum(1).mean() / (2 * sigma**2)
+    kl = losses.kl_per_dimension(mean, log_variance).sum()
+    return {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}
+
+
+def train_attributes(out: Path, epochs: int = 30) -> None:
     """Train the classifier of body type, paint and azimuth on the training cars; write its weights.
 
-    Goes on where it was interrupted.
+    Goes on where it was interrupted, like the next two.
     """
     training.seed_everything(0)
     model = models.AttributeClassifier(ANSWERS)
     _train(model, attributes, out, epochs, 64, 4e-3, mirrored_and_moved, weight_decay=1e-2)
 
 
-def train_conditional_vae(out: Path, epochs: int = 120, width: int = 16, latent: int = 32) -> None:
-    """Train the conditional VAE on the training cars; write its weights."""
+def train_conditional_vae(out: Path, epochs: int = 360, width: int = 16, latent: int = 8) -> None:
+    """Train the conditional VAE to draw the training cars from another side; write its weights.
+
+    In an epoch each car is drawn once, from one of its sides.
+    """
     training.seed_everything(0)
     model = generative.ConditionalVAE(CONDITIONS, size=64, latent=latent, width=width)
-    _train(model, losses.elbo, out, epochs, 32, 3e-3, mirrored)
+    _train(model, other_view, out, epochs, 16, 3e-3, two_views, views=True)
 
 
-def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, **more) -> None:
+def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, views=False, **more) -> None:
     cars = data.turntable(64)
     told = all_conditions(cars)
+    train = by_car(cars.train, cars) if views else cars.train
     kept = out.with_name(f"{out.name}.checkpoint")
     training.fit(
         model,
         loss_fn,
-        (cars.pictures[cars.train], told[cars.train]),
+        (cars.pictures[train], told[train]),
         (cars.pictures[cars.validation], told[cars.validation]),
         epochs=epochs,
         batch_size=batch_size,
         lr=lr,
         prepare_batch=prepare_batch,
+        precision="float32",
         validate_every=max(1, epochs // 12),
         checkpoint=kept,
         **more,
@@ -145,6 +198,7 @@ def train_dcgan(out: Path, epochs: int = 150, width: int = 24, latent: int = 64)
         optimizer=adam_pair(model),
         schedule=training.constant,
         clip=None,
+        precision="float32",
         checkpoint=kept,
     )
     models.save(model, out)
@@ -157,3 +211,10 @@ def adam_pair(gan: generative.DCGAN, lr: float = 2e-4) -> dict[str, torch.optim.
     return {
         name: torch.optim.Adam(part.parameters(), lr, (0.5, 0.999)) for name, part in parts.items()
     }
+
+
+RECIPES = {
+    "turntable-attributes": train_attributes,
+    "turntable-conditional-vae": train_conditional_vae,
+    "turntable-dcgan": train_dcgan,
+}
