@@ -182,19 +182,25 @@ def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, views=Fal
     kept.unlink()
 
 
-def train_dcgan(out: Path, epochs: int = 150, width: int = 24, latent: int = 64) -> None:
-    """Train the DCGAN on the training cars; write the weights of generator and discriminator."""
-    cars = data.turntable(64)
+def flipped(pictures: torch.Tensor) -> torch.Tensor:
+    """Mirror every other picture of `(N, 3, H, W)`."""
+    mirror = torch.rand(len(pictures)) < 0.5
+    return torch.where(mirror[:, None, None, None], pictures.flip(3), pictures)
+
+
+def train_dcgan(out: Path, epochs: int = 80, width: int = 32, latent: int = 64) -> None:
+    """Train the DCGAN on the training cars at 32x32; write the weights of both its networks."""
+    cars = data.turntable(32)
     training.seed_everything(0)
-    model = generative.DCGAN(size=64, latent=latent, width=width)
+    model = generative.DCGAN(size=32, latent=latent, width=width)
     kept = out.with_name(f"{out.name}.checkpoint")
     training.fit(
         model,
         {"d": losses.discriminator, "g": losses.generator},
         cars.pictures[cars.train],
         epochs=epochs,
-        batch_size=64,
-        prepare_batch=data.augment(),
+        batch_size=32,
+        prepare_batch=flipped,
         optimizer=adam_pair(model),
         schedule=training.constant,
         clip=None,
