@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from autoencoders import download, recipes, turntable
+from autoencoders import download, recipes, search, turntable
 from autoencoders.codec import cli
 from autoencoders.codec import recipes as codec_recipes
 
-RECIPES = recipes.RECIPES | turntable.RECIPES | codec_recipes.RECIPES
+RECIPES = recipes.RECIPES | turntable.RECIPES | search.RECIPES | codec_recipes.RECIPES
 
 
 def add_download(commands) -> None:
