@@ -3,6 +3,7 @@
 A recipe writes small weights, which come with notebook 05: `python -m autoencoders recipe NAME`.
 """
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -159,6 +160,62 @@ def train_conditional_vae(out: Path, epochs: int = 360, width: int = 16, latent:
     _train(model, other_view, out, epochs, 16, 3e-3, two_views, views=True)
 
 
+def train_vae(out: Path, beta: float, epochs: int = 40) -> None:
+    """Train a VAE with sixteen latents on the training cars at 32x32; write its weights."""
+    cars = data.turntable(32)
+    training.seed_everything(0)
+    model = generative.VAE(size=32, latent=16)
+    kept = out.with_name(f"{out.name}.checkpoint")
+    training.fit(
+        model,
+        partial(losses.elbo, beta=beta),
+        cars.pictures[cars.train],
+        epochs=epochs,
+        batch_size=32,
+        lr=3e-3,
+        prepare_batch=flipped,
+        precision="float32",
+        checkpoint=kept,
+    )
+    models.save(model, out)
+    kept.unlink()
+
+
+def body_types(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict:
+    """The loss of a classifier with a single answer: cross-entropy in nats, and "accuracy"."""
+    pictures, label = batch
+    logits = model(pictures)[0]
+    right = (logits.argmax(1) == label).float().mean()
+    return {"loss": F.cross_entropy(logits, label), "accuracy": right}
+
+
+def train_judge(out: Path, epochs: int = 30) -> None:
+    """Train the classifier of body types at 32x32 whose features the scores are made of."""
+    cars = data.turntable(32)
+    training.seed_everything(0)
+    model = models.AttributeClassifier((ANSWERS[0],))
+    kept = out.with_name(f"{out.name}.checkpoint")
+
+    def mirrored_half(batch):
+        pictures, label = batch
+        return flipped(pictures), label
+
+    training.fit(
+        model,
+        body_types,
+        (cars.pictures[cars.train], cars.body_type[cars.train]),
+        epochs=epochs,
+        batch_size=64,
+        lr=4e-3,
+        weight_decay=1e-2,
+        prepare_batch=mirrored_half,
+        precision="float32",
+        checkpoint=kept,
+    )
+    models.save(model, out)
+    kept.unlink()
+
+
 def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, views=False, **more) -> None:
     cars = data.turntable(64)
     told = all_conditions(cars)
@@ -223,4 +280,8 @@ RECIPES = {
     "turntable-attributes": train_attributes,
     "turntable-conditional-vae": train_conditional_vae,
     "turntable-dcgan": train_dcgan,
+    "turntable-judge": train_judge,
+    "turntable-vae-0.1": partial(train_vae, beta=0.1),
+    "turntable-vae-1": partial(train_vae, beta=1.0),
+    "turntable-vae-30": partial(train_vae, beta=30.0),
 }
