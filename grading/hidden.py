@@ -18,7 +18,7 @@ import torch
 from skimage.filters import median
 from torch.nn import functional as F
 
-from autoencoders import codec, data, metrics, noise, svd
+from autoencoders import codec, data, fidelity, metrics, noise, svd
 
 Ask = Callable[..., object]
 SEED = int(os.environ.get("GRADING_SEED", "1936"))
@@ -685,6 +685,68 @@ def fit_decoder(ask: Ask) -> None:
         )
 
 
+def reparameterised(ask: Ask) -> None:
+    """Its values, and the slopes that reach the mean and the log-variance."""
+    random, torch_ = draw("reparameterised"), "__import__('torch')"
+    mean, log_variance, noise = random.standard_normal((3, 4, 5)).astype(np.float32)
+    log_variance *= 2
+    tensors = f"*[{torch_}.from_numpy(x) for x in (mean, log_variance, noise)]"
+    values = {"mean": mean, "log_variance": log_variance, "noise": noise}
+    answer = array(ask(f"reparameterised({tensors})", **values), "reparameterised", (4, 5))
+    right = mean + np.exp(log_variance.astype(float) / 2) * noise
+    check(
+        np.allclose(answer, right, atol=1e-3, rtol=1e-3),
+        f"reparameterised: {answer[0, 0]:.4f} for mean {mean[0, 0]:.4f}, log-variance "
+        f"{log_variance[0, 0]:.4f}, noise {noise[0, 0]:.4f}; expected {right[0, 0]:.4f}",
+    )
+    kept = "reparameterised.graded"
+    made = f"{torch_}.from_numpy(np_).requires_grad_()"
+    for name, expected in (("mean", np.ones((4, 5))), ("log_variance", (right - mean) / 2)):
+        ask(f"setattr(reparameterised, 'graded', {made}) or 0", np_=values[name])
+        inputs = ", ".join(kept if k == name else f"{torch_}.from_numpy({k})" for k in values)
+        draw_ = f"reparameterised({inputs}).sum()"
+        ask(f"(lambda z: z.backward() if z.requires_grad else 0)({draw_}) or 0", **values)
+        slope = ask(f"{kept}.grad.numpy() if {kept}.grad is not None else 0")
+        check(isinstance(slope, np.ndarray), f"no gradient reaches {name}: expected one")
+        check(
+            np.allclose(slope, expected, atol=1e-3, rtol=1e-3),
+            f"the slope in {name} is {slope.ravel()[0]:.4f}: expected {expected.ravel()[0]:.4f}",
+        )
+
+
+def divergence(ask: Ask) -> None:
+    """Against the integral's closed form in float64, for several priors."""
+    random, torch_ = draw("divergence"), "__import__('torch')"
+    mean = random.normal(0, 2, (7, 3)).astype(np.float32)
+    log_variance = random.normal(0, 1.5, (7, 3)).astype(np.float32)
+    for s in (1.0, *random.uniform(0.3, 3, 2)):
+        call = f"divergence({torch_}.from_numpy(mean), {torch_}.from_numpy(log_variance), s)"
+        answer = ask(call, mean=mean, log_variance=log_variance, s=float(s))
+        answer = array(answer, f"divergence of 7 pictures, s={s:.2f}", (7,))
+        variance = np.exp(log_variance.astype(float))
+        terms = np.log(s) - log_variance / 2 + (variance + mean.astype(float) ** 2) / (2 * s**2)
+        right = (terms - 0.5).sum(1)
+        check(
+            np.allclose(answer, right, atol=1e-3, rtol=1e-3),
+            f"divergence, s={s:.2f}: {answer[0]:.4f} nats; expected {right[0]:.4f}",
+        )
+
+
+def kernel_distance(ask: Ask) -> None:
+    """Sets of different sizes and widths, fewer pictures than features among them."""
+    random = draw("kernel_distance")
+    for n, m, d in ((50, 30, 4), (9, 12, 20), (40, 40, 7)):
+        real = random.standard_normal((n, d))
+        generated = random.uniform(0.5, 1.5) * random.standard_normal((m, d)) + 0.3
+        answer = ask("kernel_distance(a, b)", a=real, b=generated)
+        answer, right = number(answer, "kernel_distance"), fidelity.kid(real, generated)
+        check(
+            abs(answer - right) < 1e-5 * max(1, abs(right)),
+            f"kernel_distance of {n} and {m} pictures, {d} features: {answer:.5f}; "
+            f"expected {right:.5f}",
+        )
+
+
 TESTS: dict[str, Callable[[Ask], None]] = {
     test.__name__: test
     for test in (
@@ -701,5 +763,8 @@ TESTS: dict[str, Callable[[Ask], None]] = {
         rate_term,
         beat_jpeg,
         fit_decoder,
+        reparameterised,
+        divergence,
+        kernel_distance,
     )
 }

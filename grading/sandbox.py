@@ -128,10 +128,16 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
     inside = {
         ROOT / "src": "src",
         ROOT / "cars_sample": "cars_sample",
+        ROOT / "datasets": "datasets",
         HERE / "driver.py": "driver.py",
         folder: "submission",
     }
-    for name in ("bench_photographs.csv", "results_mnist.json", "results_photographs.json"):
+    for name in (
+        "bench_photographs.csv",
+        "results_mnist.json",
+        "results_photographs.json",
+        "results_fashion_mnist.json",
+    ):
         if (ROOT / "slides" / name).exists():
             inside[ROOT / "slides" / name] = f"slides/{name}"
     for path in [*inside, *_given()]:

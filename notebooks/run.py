@@ -68,7 +68,11 @@ def main(in_place: bool) -> int:
 
 
 # What is kept of a run on real data, by the data set that a number comes from.
-KEPT = {"COURSE_DATA/MNIST": "results_mnist.json", "COURSE_DATA/cars": "results_photographs.json"}
+KEPT = {
+    "COURSE_DATA/MNIST": "results_mnist.json",
+    "COURSE_DATA/FashionMNIST": "results_fashion_mnist.json",
+    "COURSE_DATA/cars": "results_photographs.json",
+}
 
 
 def keep() -> int:

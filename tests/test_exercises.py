@@ -558,6 +558,31 @@ WRONG = {
         ),
         ("fit_decoder = lambda m, n: 'a file'", "expected bytes"),
     ],
+    "reparameterised": [
+        ("reparameterised = lambda m, v, e: m + v.exp() * e", "log-variance"),
+        ("reparameterised = lambda m, v, e: m + (v / 2).exp() * torch.randn_like(e)", "expected"),
+        ("old = reparameterised\nreparameterised = lambda m, v, e: old(m, v.detach(), e)", "reach"),
+        ("old = reparameterised\nreparameterised = lambda m, v, e: old(m.detach(), v, e)", "reach"),
+        ("reparameterised = lambda m, v, e: m[0]", "expected an array"),
+    ],
+    "divergence": [
+        ("old = divergence\ndivergence = lambda m, v, s=1.0: old(m, v)", "expected"),
+        ("old = divergence\ndivergence = lambda m, v, s=1.0: old(m, v, s**0.5)", "expected"),
+        ("old = divergence\ndivergence = lambda m, v, s=1.0: old(m, v, s).mean()", "array"),
+        ("old = divergence\ndivergence = lambda m, v, s=1.0: old(m, 2 * v, s)", "expected"),
+        ("old = divergence\ndivergence = lambda m, v, s=1.0: old(m, v, s) / 3", "expected"),
+    ],
+    "kernel_distance": [
+        (  # With a picture and itself as a pair.
+            "def kernel_distance(a, b):\n"
+            "    k = lambda x, y: ((x @ y.T / x.shape[1] + 1) ** 3).mean()\n"
+            "    return k(a, a) + k(b, b) - 2 * k(a, b)",
+            "expected",
+        ),
+        ("old = kernel_distance\nkernel_distance = lambda a, b: -old(a, b)", "expected"),
+        ("old = kernel_distance\nkernel_distance = lambda a, b: old(a[:30], b[:30])", "expected"),
+        ("kernel_distance = lambda a, b: 'small'", "expected"),
+    ],
 }
 
 

@@ -13,7 +13,7 @@ def filled(text: str) -> str:
     """The text with the current result in each `<!--name-->...<!---->`.
 
     `<!--mnist:name-->` is one of results_mnist.json. Floats are written as whole numbers from 100
-    up, else with one decimal.
+    up, with two decimals below 1, else with one.
     """
     results = {}
     for kind in ("", "mnist", "photographs"):
@@ -29,7 +29,9 @@ def filled(text: str) -> str:
 
 
 def shown(value: float) -> str:
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 100 else f"{value:.1f}"
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 1 else f"{value:.1f}"
 
 
 def test_readme_quotes_the_results():

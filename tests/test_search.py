@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from autoencoders import generative, labelled, losses, search
+from autoencoders import generative, labelled, losses, models, search
 
 
 def tiny(name, size):
@@ -62,3 +62,12 @@ def test_the_bound_is_the_elbo_with_beta_one():
     terms = losses.elbo(model.train(), part, sigma=search.SIGMA)
     # Both draw their latents, but not the same ones.
     assert search.bound(model.eval(), part) == pytest.approx(terms["loss"].item(), rel=0.02)
+
+
+def test_the_chosen_network_is_written_as_small_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(labelled, "read", tiny)
+    search.train_classes(tmp_path / "model.pt", epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    model = models.load(tmp_path / "model.pt", generative.ConditionalVAE)
+    assert model.arguments["latent"] in search.CHOICES["latent"]
+    assert model.arguments["conditions"] == 3

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from autoencoders import data, generative, losses, models, turntable
+from autoencoders import course, data, generative, losses, models, turntable
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,57 @@ def test_the_elbo_of_the_same_view_is_the_usual_one(cars):
     usual = losses.elbo(vae, batch, beta=2.0, sigma=0.2)
     for name, term in usual.items():
         torch.testing.assert_close(ours[name], term)
+
+
+@pytest.mark.parametrize("name", sorted(turntable.RECIPES))
+def test_recipes_write_small_weights_that_load(tmp_path, monkeypatch, name):
+    def few(size):
+        cars = read(size)
+        return cars._replace(train=cars.train[:36], validation=cars.validation[:12])
+
+    read = data.turntable
+    monkeypatch.setattr(data, "turntable", few)
+    out = tmp_path / "model.pt"
+    turntable.RECIPES[name](out, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    kinds = {"attributes": models.AttributeClassifier, "judge": models.AttributeClassifier}
+    kinds |= {"dcgan": generative.Generator, "conditional-vae": generative.ConditionalVAE}
+    kind = kinds.get(name.removeprefix("turntable-"), generative.VAE)
+    model = models.load(out, kind)
+    assert out.stat().st_size < 1_300_000
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("turntable_attributes.pt", models.AttributeClassifier),
+        ("turntable_classes.pt", generative.ConditionalVAE),
+        ("turntable_conditional_vae.pt", generative.ConditionalVAE),
+        ("turntable_dcgan.pt", generative.Generator),
+        ("turntable_judge.pt", models.AttributeClassifier),
+        ("turntable_vae_0.1.pt", generative.VAE),
+        ("turntable_vae_1.pt", generative.VAE),
+        ("turntable_vae_30.pt", generative.VAE),
+    ],
+)
+def test_the_weights_that_come_with_the_course_load(file, kind):
+    models.load(course.ROOT / "notebooks" / file, kind)
+
+
+def test_the_weights_of_the_notebook_are_small():
+    files = list((course.ROOT / "notebooks").glob("turntable_*.pt"))
+    assert sum(path.stat().st_size for path in files) <= 4_000_000
+
+
+def test_the_classifier_that_measures_obedience_reads_real_unseen_cars():
+    cars = data.turntable(64)
+    classifier = models.load(
+        course.ROOT / "notebooks" / "turntable_attributes.pt", models.AttributeClassifier
+    )
+    with torch.no_grad():
+        body_type, paint, direction = classifier(cars.pictures[cars.unseen])
+    assert (body_type.argmax(1) == cars.body_type[cars.unseen]).float().mean() > 0.93
+    assert (paint.argmax(1) == cars.paint[cars.unseen]).float().mean() > 0.97
+    off = turntable.turned(turntable.azimuth(direction), cars.azimuth[cars.unseen])
+    assert off.median() < 4

@@ -121,6 +121,56 @@ class ConditionalVAE(VAE):
         return self.decode(normal(len(c), self.arguments["latent"], seed), c)
 
 
+class Generator(nn.Module):
+    """The half of a DCGAN that draws pictures from latents; see `DCGAN`."""
+
+    def __init__(self, channels: int = 3, size: int = 32, latent: int = 64, width: int = 32):
+        super().__init__()
+        self.arguments = {"channels": channels, "size": size, "latent": latent, "width": width}
+        _check(**self.arguments)
+        widths = _widths(size, width)
+        coarsest = widths[-1]
+        self.layers = nn.Sequential(  #  (N, 64), sizes written for the defaults
+            nn.Unflatten(1, (latent, 1, 1)),
+            nn.ConvTranspose2d(latent, coarsest, GRID, bias=False),  # (N, 128, 4, 4)
+            nn.BatchNorm2d(coarsest),
+            nn.ReLU(),
+            *(_up(b, a) for a, b in reversed(list(pairwise(widths)))),  # up to (N, 32, 16, 16)
+            nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),  # (N, 3, 32, 32)
+            nn.Sigmoid(),
+        )
+        _start(self)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Pictures from latents `(N, latent)`."""
+        return self.layers(z)
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0) -> torch.Tensor:
+        """Invent `n` pictures, always the same ones for a seed."""
+        return self(normal(n, self.arguments["latent"], seed))
+
+
+class Discriminator(nn.Module):
+    """The half of a DCGAN that tells real pictures from generated ones; see `DCGAN`."""
+
+    def __init__(self, channels: int = 3, size: int = 32, width: int = 32):
+        super().__init__()
+        widths = _widths(size, width)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 4, stride=2, padding=1),  #  (N, 32, 16, 16)
+            nn.LeakyReLU(0.2),
+            *(_down(a, b) for a, b in pairwise(widths)),  #         (N, 64, 8, 8), (N, 128, 4, 4)
+            nn.Conv2d(widths[-1], 1, GRID),  #                      (N, 1, 1, 1)
+            nn.Flatten(0),  #                                       (N,)
+        )
+        _start(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A logit for each picture, `(N,)`, large for a real one."""
+        return self.layers(x)
+
+
 class DCGAN(nn.Module):
     """Deep convolutional generative adversarial network (Radford et al. 2016, arXiv:1511.06434).
 
@@ -133,40 +183,29 @@ class DCGAN(nn.Module):
 
     def __init__(self, channels: int = 3, size: int = 32, latent: int = 64, width: int = 32):
         super().__init__()
-        self.arguments = {"channels": channels, "size": size, "latent": latent, "width": width}
-        _check(**self.arguments)
-        widths = [width * 2**level for level in range(_halvings(size))]
-        coarsest = widths[-1]
-        self.generator = (
-            nn.Sequential(  #                          (N, 64), written for the defaults
-                nn.Unflatten(1, (latent, 1, 1)),
-                nn.ConvTranspose2d(latent, coarsest, GRID, bias=False),  # (N, 128, 4, 4)
-                nn.BatchNorm2d(coarsest),
-                nn.ReLU(),
-                *(_up(b, a) for a, b in reversed(list(pairwise(widths)))),  # up to (N, 32, 16, 16)
-                nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),  # (N, 3, 32, 32)
-                nn.Sigmoid(),
-            )
-        )
-        self.discriminator = nn.Sequential(
-            nn.Conv2d(channels, width, 4, stride=2, padding=1),  #  (N, 32, 16, 16)
-            nn.LeakyReLU(0.2),
-            *(_down(a, b) for a, b in pairwise(widths)),  #         (N, 64, 8, 8), (N, 128, 4, 4)
-            nn.Conv2d(coarsest, 1, GRID),  #                        (N, 1, 1, 1)
-            nn.Flatten(0),  #                                       (N,) logits, large for real
-        )
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(layer.weight, std=0.02)
+        self.generator = Generator(channels, size, latent, width)
+        self.discriminator = Discriminator(channels, size, width)
+        self.arguments = self.generator.arguments
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Pictures from latents `(N, latent)`."""
         return self.generator(z)
 
-    @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> torch.Tensor:
         """Invent `n` pictures, always the same ones for a seed."""
-        return self(normal(n, self.arguments["latent"], seed))
+        return self.generator.sample(n, seed)
+
+
+def _widths(size: int, width: int) -> list[int]:
+    """Channels of each map, the finest first: twice as many for each halving."""
+    return [width * 2**level for level in range(_halvings(size))]
+
+
+def _start(network: nn.Module) -> None:
+    """Draw the weights of convolutions as the paper does."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=0.02)
 
 
 def _up(inputs: int, outputs: int) -> nn.Sequential:

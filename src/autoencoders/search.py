@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from autoencoders import generative, labelled, losses, recipes, training
+from autoencoders import course, generative, labelled, losses, models, recipes, training
 
 SIGMA = 0.1  # of the decoder's pixels, the same for all trials: else their bounds do not compare
 CHOICES = {"latent": (4, 8, 16, 32), "width": (8, 16, 24)}
@@ -43,7 +43,9 @@ def parts(pictures: labelled.Labelled, limit: int = 4800) -> dict[str, tuple]:
     return {name: (pictures.pictures[i], told[i]) for name, i in numbers.items()}
 
 
-def train(chosen: dict, data: dict, epochs: int, seed: int = 0) -> generative.ConditionalVAE:
+def train(
+    chosen: dict, data: dict, epochs: int, seed: int = 0, checkpoint: Path | None = None
+) -> generative.ConditionalVAE:
     """A conditional VAE of 32x32 with some hyperparameters, trained on `parts(...)["train"]`."""
     pictures, told = data["train"]
     training.seed_everything(seed)
@@ -59,6 +61,7 @@ def train(chosen: dict, data: dict, epochs: int, seed: int = 0) -> generative.Co
         lr=chosen["lr"],
         seed=seed,
         precision="float32",
+        checkpoint=checkpoint,
     )
     return model.eval()
 
@@ -114,7 +117,18 @@ def _judged(model, data: dict, names: tuple[str, ...]) -> dict[str, float]:
     return judged
 
 
+def train_classes(out: Path, epochs: int = 60) -> None:
+    """Train what the search of the turning cars chose for longer; write its weights."""
+    trials = recipes.runs_so_far(course.ROOT / "notebooks" / "search_turntable.json")
+    data = parts(labelled.read("turntable", 32))
+    kept = out.with_name(f"{out.name}.checkpoint")
+    model = train(best_of(trials), data, epochs, checkpoint=kept)
+    models.save(model, out)
+    kept.unlink()
+
+
 RECIPES = {
+    "turntable-classes": train_classes,
     "conditional-vae-search": search,
     "conditional-vae-search-fashion": partial(search, name="FashionMNIST"),
 }

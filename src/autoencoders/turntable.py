@@ -245,8 +245,8 @@ def flipped(pictures: torch.Tensor) -> torch.Tensor:
     return torch.where(mirror[:, None, None, None], pictures.flip(3), pictures)
 
 
-def train_dcgan(out: Path, epochs: int = 80, width: int = 32, latent: int = 64) -> None:
-    """Train the DCGAN on the training cars at 32x32; write the weights of both its networks."""
+def train_dcgan(out: Path, epochs: int = 160, width: int = 32, latent: int = 64) -> None:
+    """Train the DCGAN on the training cars at 32x32; write the weights of its generator."""
     cars = data.turntable(32)
     training.seed_everything(0)
     model = generative.DCGAN(size=32, latent=latent, width=width)
@@ -259,12 +259,12 @@ def train_dcgan(out: Path, epochs: int = 80, width: int = 32, latent: int = 64) 
         batch_size=32,
         prepare_batch=flipped,
         optimizer=adam_pair(model),
-        schedule=training.constant,
+        schedule=training.cosine,
         clip=None,
         precision="float32",
         checkpoint=kept,
     )
-    models.save(model, out)
+    models.save(model.generator, out)
     kept.unlink()
 
 
