@@ -48,6 +48,7 @@ def start(file: bytes) -> Start:
             f"{len(file)} bytes that begin with {bytes(file[:2])!r}: expected a file of this "
             f"codec, which begins with {MAGIC!r}"
         )
+    # Version in the three high bits, then two bits of kind and three of level, as in `seal`.
     result = Start(file[2] >> 5, file[2] >> 3 & 3, file[2] & 7)
     if result.version != VERSION:
         raise CorruptFileError(
@@ -61,6 +62,7 @@ def unseal(file: bytes, identity: int = 0) -> bytes:
     """The body of a file, once its checksum is right. Raises CorruptFileError."""
     start(file)
     body = file[7:]
+    # The first three bytes count too: a changed kind or level is noticed as well.
     if zlib.crc32(file[:3] + body, identity) != int.from_bytes(file[3:7], "little"):
         raise CorruptFileError(
             f"{len(file)} bytes with a wrong checksum: damaged, cut short, or written with other "
@@ -132,6 +134,7 @@ def check_sizes(sizes: list) -> None:
     for width, height in sizes:
         # The type first: a forged file may declare text, fractions or infinity.
         whole = type(width) is type(height) is int
+        # As the coder pads it: each side rounded up to whole blocks of 8 pixels.
         pixels = 64 * -(-width // 8) * -(-height // 8) if whole else 0
         if not (whole and min(width, height) > 0 and pixels <= MAX_PIXELS):
             raise ValueError(
@@ -170,6 +173,8 @@ def check_names(names: list) -> None:
 def _is_plain(name: object) -> bool:
     if not isinstance(name, str) or name in ("", ".", ".."):
         return False
+    # File systems take 255 bytes. `replace`, since half a character cannot be encoded at all;
+    # the check below refuses it.
     if len(name.encode(errors="replace")) > 255:
         return False
     # Cc are control characters, Cs halves of a character that UTF-8 cannot write.
