@@ -102,9 +102,10 @@ def encode_archive(
         latents = _checked_latents(latents, receiver, pictures)
     writer = Writer()
     for i, picture in enumerate(progress(pictures.values())):
+        # The encoder is that of `model`: the receiver has none.
         source = _from_pixels(model, picture)
         if latents is not None:
-            source = _from_latents(latents[i : i + 1])
+            source = _from_latents(latents[i : i + 1])  # (1, channels, h, w)
         _write(receiver, level, _size(picture), source, writer)
     body = container.part(packed) + head + writer.finish()
     return container.seal(container.ARCHIVE, level, body)
@@ -125,6 +126,7 @@ def info(file: bytes, model: LearnedCodec | None = None) -> dict:
     Raises CorruptFileError.
     """
     opened = _open(file, model)
+    # All that is left: the first seven bytes, lengths, names and sizes.
     header = len(file) - len(opened.decoder) - len(opened.stream)
     return {
         "version": container.start(file).version,
@@ -178,14 +180,17 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
             check_names(names)
         # Whoever forged the file has put a right checksum in it.
         check_sizes(sizes)
+        # Three bits hold eight levels; the model of an archive may have fewer.
         if len(names) != len(sizes) or level >= model.levels:
             raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
     except CorruptFileError:
         raise
+    # JSON that is nested too deeply raises RecursionError.
     except (ValueError, TypeError, RecursionError) as error:
         raise CorruptFileError(
             f"a list of pictures that no program wrote ({error}): encode them again"
         ) from None
+    # JSON has lists only; callers get (width, height) as tuples.
     sizes = [tuple(size) for size in sizes]
     return _Opened(kind, level, names, sizes, decoder, body, model)
 
@@ -279,6 +284,7 @@ def spans(length: int) -> list[Span]:
     result = []
     for begin in range(0, length, TILE):  # the last tile may be shorter
         end = min(begin + TILE, length)
+        # At the picture's border there is no halo: the layers pad there, as in training.
         first = max(begin - HALO, 0)
         last = min(end + HALO, length)
         within = slice(begin - first, end - first)
@@ -310,7 +316,8 @@ def _from_pixels(model: LearnedCodec, picture: np.ndarray) -> Callable[[Span, Sp
     padded = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
 
     def latents_of(rows: Span, columns: Span) -> torch.Tensor:
-        pixels = padded[None, _pixels(rows.seen), _pixels(columns.seen)]
+        pixels = padded[None, _pixels(rows.seen), _pixels(columns.seen)]  # (1, 8h, 8w, 3)
+        # Latents of the halo are left out: they belong to other tiles.
         return model.analysis(data.to_float(pixels))[:, :, rows.within, columns.within]
 
     return latents_of
@@ -354,11 +361,14 @@ def _write(
     # Encoding is the walk, with a visit that writes what it gets and returns what will be read.
     def visit(values, mean, scale):
         residual = (values - mean).round().numpy().astype(np.int64)
+        # Clipped to what the tables can write. The walk goes on from these, as the decoder's will.
         symbols = writer.code(table_of(scale.numpy()).ravel(), residual.ravel())
         return mean + torch.from_numpy(symbols).view(mean.shape)
 
     with _exactly(height * width):
         for rows, columns in _tiles(height, width):
+            # The entropy model gets a tile without halo and predicts it from itself alone. float64
+            # holds its fixed-point numbers exactly.
             model.walk(latents_of(rows, columns).double(), levels, visit)
 
 
@@ -367,6 +377,7 @@ def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader
     height, width = _grid(size)
     levels = torch.tensor([level])
     shape = (1, sum(model.groups), height, width)
+    # float32 holds decoded latents exactly: they are multiples of 1/64 within +-2^13.
     latents = torch.empty(shape, dtype=torch.float32, memory_format=torch.channels_last)
     picture = np.empty((BLOCK * height, BLOCK * width, 3), np.uint8)
 
@@ -377,7 +388,7 @@ def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader
 
     with _exactly(height * width):
         for rows, columns in _tiles(height, width):
-            tile = latents[:, :, rows.own, columns.own]
+            tile = latents[:, :, rows.own, columns.own]  # a view: `copy_` fills `latents` itself
             nothing = torch.zeros_like(tile, dtype=torch.float64)
             tile.copy_(model.walk(nothing, levels, visit))
         # The decoder's networks see beyond a tile, so all latents must be there.
