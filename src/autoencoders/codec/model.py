@@ -121,6 +121,7 @@ class Context(nn.Module):
         # Decoded values come with their magnitudes, which tell about the scale of those to come.
         self.before = nn.ModuleList(
             [
+                # Values, magnitudes and the two channels of `frame`.
                 nn.Conv2d(2 * before + 2, width, 1),
                 nn.Conv2d(width, width, 3, padding=1),
             ]
@@ -268,6 +269,7 @@ class LearnedCodec(nn.Module):
             Residual(width),
             *_up(width, post),  #                      (N, post, H/2, W/2)
         )
+        # Twelve channels are the three colours of 2x2 pixels, here and at the end.
         self.post = nn.Sequential(
             *_conv(post + 12, post),  #                (N, post, H/2, W/2)
             *(Residual(post) for _ in range(blocks)),
@@ -462,6 +464,7 @@ class LearnedCodec(nn.Module):
 def _check(groups, width, post, blocks, context, lambdas) -> None:
     """Raise ValueError for numbers that make no model, or one too large for a file to ask for."""
     fits = (
+        # Half of `context` is the width of a layer, `own`, which must have a channel.
         min(*groups, width, post, context // 2) >= 1,
         max(width, post, context) <= 512,
         0 <= blocks <= 32,
