@@ -38,6 +38,7 @@ def codec_steps(out: Path, epochs: int = 80) -> None:
     cars, _ = data.cars(128, course.ROOT / "cars_sample")
     runs = runs_so_far(out)
     done = {(run["idea"], run["seed"]) for run in runs}
+    # Seed by seed: interrupted, the file compares all ideas by the seeds that are done.
     wanted = [(idea, seed) for seed in SEEDS for idea in STEPS]
     for idea, seed in tqdm([key for key in wanted if key not in done]):
         model = train_step(idea, seed, cars, epochs)
@@ -63,6 +64,7 @@ def train_step(idea: str, seed: int, cars: torch.Tensor, epochs: int) -> codec.L
                 layer.weight.requires_grad_(False)
     crops = data.augment(64, area=(0.25, 1))
     codec.fit_codec(model, cars[train], epochs=epochs, lr=2e-3, prepare_batch=crops, seed=seed)
+    # Rounded weights in fixed point: only such a model writes files.
     return codec.unpack(codec.pack(model))
 
 
@@ -74,6 +76,7 @@ def _files_of(model: codec.LearnedCodec, cars: torch.Tensor) -> dict:
         return file, codec.decode(file, model)
 
     curve = metrics.sweep(code, pictures, STEP_QUALITIES)
+    # Lists of lists, (qualities, cars).
     return {"bytes": curve.sizes.astype(int).tolist(), "psnr": curve.quality.round(3).tolist()}
 
 
@@ -104,8 +107,9 @@ def train_small_student(taught: bool, seed: int, cars: torch.Tensor, epochs: int
     crops = torch.cat([crop(cars[train]) for _ in range(8)])
     options = {"epochs": epochs, "lr": 3e-3, "batch_size": 8, "seed": seed}
     codec.fit_student(student, teacher, crops, STUDENT_QUALITY, taught, **options)
-    level = torch.full((len(unseen),), STUDENT_QUALITY - 1)
+    level = torch.full((len(unseen),), STUDENT_QUALITY - 1)  # levels count from 0
     with torch.no_grad():
+        # The latents are the teacher's in both conditions; only the decoder is the student's.
         drawn = student.synthesis(teacher.decoded(cars[unseen], level), level)
     return metrics.psnr(cars[unseen], drawn.clamp(0, 1)).mean().item()
 
@@ -123,6 +127,7 @@ def contact_sheet(out: Path, quality: int = 28) -> None:
     cars = data.to_bytes(data.cars(128, course.ROOT / "cars_sample")[0])
     decoded = np.stack([picture for _, picture in codec.decode_all(archive)])
     wanted = metrics.psnr(cars, decoded).mean()
+    # It ends: AVIF at its best is far above the 28 dB of the archive.
     while True:
         file, cut = metrics.sheet(cars, SHEET, quality)
         if metrics.psnr(cars, cut).mean() >= wanted:
@@ -135,6 +140,7 @@ def contact_sheet(out: Path, quality: int = 28) -> None:
 def cut_sheet(file: bytes) -> np.ndarray:
     """The hundred pictures of a file of `contact_sheet`, uint8 `(100, 128, 128, 3)`."""
     large = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    # (1280, 1280, 3) -> (row, y, column, x, 3) -> (row, column, y, x, 3) -> (100, 128, 128, 3)
     return large.reshape(10, 128, 10, 128, 3).swapaxes(1, 2).reshape(100, 128, 128, 3)
 
 
