@@ -35,6 +35,7 @@ def rate_distortion(model: LearnedCodec, batch: torch.Tensor) -> dict[str, torch
     pictures, bits = model(batch, level.to(batch.device))
     rate = bits / batch[0, 0].numel()  # (N,), as are weight and distortion
     distortion = 255**2 * (pictures - batch).square().flatten(1).mean(1)
+    # The factor is 1 at a lambda of 0.003, which lies amid the default ones.
     loss = ((rate + weight * distortion) * (0.003 / weight).sqrt()).mean()
     return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}
 
@@ -103,6 +104,7 @@ class Latents(nn.Module):
     def forward(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstructions of pictures by their numbers `(n,)`, and their estimated bits `(n,)`."""
         latents = self.values(which).view(-1, *self.shape[1:])
+        # Level 0, the only one.
         return self.codec.code(latents, torch.zeros_like(which), self.quantise)
 
     def quantise(self, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,11 +112,13 @@ class Latents(nn.Module):
         if not self.training:
             rounded = residual.round()
             return rounded, rounded
-        temperature = 0.5 * math.exp(-2 * self.progress.item())
+        temperature = 0.5 * math.exp(-2 * self.progress.item())  # from 0.5 to 0.07
         # Two candidates for each value, the integers below and above; the nearer, the likelier.
         below = residual.detach().floor()
+        # Clamped, since atanh(1) is infinite.
         up = (residual - below).clamp(1e-4, 1 - 1e-4)
         logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
+        # The share of the upper candidate, from 0 to 1: soft, so that it has a gradient.
         rounded = below + nn.functional.gumbel_softmax(logits, temperature)[..., 1]
         return rounded, rounded
 
@@ -128,6 +132,7 @@ class Latents(nn.Module):
         # A step changes it by at most 0.15 for each decibel, however short the training.
         rate = min(0.15, 3.3 / self.steps)
         finer = self.finer.item() - rate * self.finer.grad.item()
+        # Steps are 2^-finer times as wide as at the start: from 2^0.5 to 2^-0.25.
         finer = min(max(-0.5, finer), 0.25)
         self.codec.log_gain.copy_(self.start + finer)
         # What float32 has made of it.
@@ -143,7 +148,7 @@ def coding(model: Latents, batch) -> dict[str, torch.Tensor]:
     (dual ascent: `finer` takes the part of the multiplier of that constraint).
     """
     which, pictures = batch
-    drawn, bits = model(which)
+    drawn, bits = model(which)  # (n, 3, H, W) and (n,)
     rate = bits.mean() / pictures[0, 0].numel()
     squared_error = 255**2 * (drawn - pictures).square().flatten(1).mean(1)
     distortion = squared_error.mean()
@@ -184,6 +189,7 @@ def fit_latents(
         raise ValueError(f"psnr={psnr}: expected decibels, such as 28")
     steps = epochs * math.ceil(len(pictures) / batch_size)
     model = Latents(codec.floating_copy(), latents, psnr, steps)
+    # It takes sparse gradients only. `finer`, whose gradient is dense, is moved by the hook.
     optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
     optimizer.register_step_post_hook(model.after_step)
     training.fit(
@@ -249,6 +255,7 @@ def fit_student(
     nn.init.zeros_(student.post[-2].weight)
     nn.init.zeros_(student.post[-2].bias)
     level = torch.full((len(pictures),), files.level_of(teacher, quality))
+    # Once for all epochs, since the teacher does not change.
     latents = []
     targets = []
     with torch.no_grad():
@@ -256,7 +263,7 @@ def fit_student(
             levels = level[: len(part)]
             latents.append(teacher.decoded(part, levels))
             targets.append(teacher.synthesis(latents[-1], levels) if taught else part)
-    train = (torch.cat(latents), level, torch.cat(targets))
+    train = (torch.cat(latents), level, torch.cat(targets))  # (N, channels, h, w), (N,), pictures
     return training.fit(student, drawing, train, weight_decay=0.0, **options)
 
 
@@ -315,9 +322,11 @@ def train_codec(
     history = fit_codec(
         model,
         pictures,
+        # Shown while it trains. Without `patience` they choose nothing and stay unseen.
         valid=small[unseen],
         epochs=epochs,
         validate_every=50,
+        # Squares of 64 to 140 of the 256 pixels, brought to 64: cars at many scales.
         prepare_batch=data.augment(64, area=(1 / 16, 0.3), colours=True),
         seed=seed,
         checkpoint=checkpoint,
