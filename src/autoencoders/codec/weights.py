@@ -35,6 +35,7 @@ def packed_tensors(model: LearnedCodec, decoder_only: bool) -> dict[str, torch.T
         if not name.startswith(left_out):
             tensors[name] = tensor
     gains = model.gains().detach().double()
+    # Gains come last, `(levels, channels)` each.
     return tensors | dict(zip(("gain", "inverse", "shift"), gains, strict=True))
 
 
@@ -53,6 +54,7 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
         exponent = _exponent(name, values, precision if tensor.dim() == 4 else None)
         steps = np.rint(values * 2.0**exponent).astype(np.int64)
         pick = _cheapest(steps)
+        # One table for the whole tensor: its index is in the head.
         writer.code(np.full(steps.size, pick), steps)
         exponents.append(exponent)
         picks.append(pick)
@@ -78,6 +80,7 @@ def _exponent(name: str, values: np.ndarray, precision: float | None) -> int:
         )
     wanted = SMALL_EXPONENT
     if precision is not None:
+        # Not 0 for a tensor of zeros, by which the next line would divide.
         spread = np.sqrt(np.mean(values**2)) + 1e-9
         wanted = np.clip(np.ceil(np.log2(precision / spread)), 0, MAX_EXPONENT)
     return int(min(wanted, np.floor(most)))
@@ -90,6 +93,7 @@ def _cheapest(steps: np.ndarray) -> int:
     counts = torch.from_numpy(counts)
     costs = {}
     for i, table in enumerate(tables()):
+        # A narrower table would clip the largest.
         if table.limit >= values[-1]:
             log2_scale = torch.tensor((i + FINEST) / 4)
             costs[i] = (counts * laplace_bits(sizes, log2_scale)).sum().item()
@@ -113,6 +117,7 @@ def unpack(file: bytes) -> LearnedCodec:
         model = _blank(head["model"])
         tensors = packed_tensors(model, head["decoder_only"])
         _fill(tensors, head["exponents"], head["tables"], Reader(stream))
+    # It is a ValueError too, but says enough already.
     except CorruptFileError:
         raise
     # A forged head can make any of these, in JSON, in the constructor or in torch.
