@@ -42,6 +42,7 @@ def network(stages: list[tuple], skips: list[tuple[int, int]] = (), title: str =
     # After the blocks, so that the bows lie over them.
     for start, end in skips:
         _skip(ax, places[start], places[end])
+    # Below the blocks stand their sizes, in up to three lines; above them rise the bows.
     ax.set(xlim=(0, width), ylim=(-tallest / 2 - 1.1, tallest / 2 + 0.1 + 0.45 * len(skips)))
     ax.set_title(title)
     ax.set_aspect("equal")
@@ -90,7 +91,7 @@ def flow(
     """
     colours = colours or {}
     wide, high = 1.75, 0.95  # inches of a box
-    step_x, step_y = 2.45, 1.6
+    step_x, step_y = 2.45, 1.6  # inches from a box to the next, so that arrows have room
     places = {name: (x * step_x, y * step_y) for name, (x, y) in nodes.items()}
     lefts = [place[0] for place in places.values()]
     heights = [place[1] for place in places.values()]
@@ -112,6 +113,7 @@ def flow(
         for name in (start, end):
             if name not in places:
                 raise ValueError(f"edge {start!r} to {end!r}: expected nodes, {name!r} is none")
+        # At the boxes' edges, since an arrow between centres would cross their text.
         a, b = _sides(np.array(places[start]), np.array(places[end]), wide, high)
         _arrow(ax, a, b, lw=1.8)
         if words:
