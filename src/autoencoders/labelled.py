@@ -208,6 +208,7 @@ def read_mat(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"label {wrong[0]}, expected 1 to 10")
     labels = labels.astype(np.int64) % 10  # the digit 0 is class 10 in SVHN
     check_labels(labels)
+    # MATLAB's order (y, x, colour, n) becomes (n, 3, 32, 32).
     return pictures.transpose(3, 2, 0, 1), labels
 
 
@@ -254,6 +255,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{len(pictures)} pictures, {len(labels)} labels, expected one a picture")
     labels = np.array(labels, np.int64)
     check_labels(labels)
+    # A row is 1,024 reds, then as many greens and blues.
     return pictures.reshape(-1, 3, 32, 32), labels
 
 
