@@ -21,6 +21,7 @@ def mse(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
             f"the model returns {tuple(y.shape)} for a target {tuple(target.shape)}: "
             "expected equal; crop to multiples of 16"
         )
+    # In float32, even if the layers compute in bfloat16, which has two or three digits.
     return {"loss": F.mse_loss(y.float(), target.float())}
 
 
@@ -52,7 +53,7 @@ def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
     Beside it stands the share of right answers, "accuracy".
     """
     x, label = batch
-    logits = model(x).float()
+    logits = model(x).float()  # (N, classes)
     return {
         "loss": F.cross_entropy(logits, label),
         "accuracy": (logits.argmax(1) == label).float().mean(),
@@ -70,9 +71,10 @@ def elbo(
     error over 2 sigma^2; its constant is left out. With `beta` below 1 it is no bound any more, but
     a choice between sharp pictures and orderly latents (Higgins et al. 2017).
     """
+    # A conditional VAE is given the conditions as well.
     inputs = batch if isinstance(batch, tuple) else (batch,)
     x = inputs[0]
-    decoded, mean, log_variance = model(*inputs)
+    decoded, mean, log_variance = model(*inputs)  # (N, C, H, W), then (N, latent) twice
     squares = (decoded.float() - x.float()) ** 2
     reconstruction = squares.flatten(1).sum(1).mean() / (2 * sigma**2)
     kl = kl_per_dimension(mean, log_variance).sum()
@@ -95,9 +97,10 @@ def discriminator(gan: torch.nn.Module, real: torch.Tensor) -> dict[str, torch.T
     only guesses (Goodfellow et al. 2014). Beside it the share of right answers, "accuracy".
     """
     z = torch.randn(len(real), gan.arguments["latent"], device=real.device)
+    # Here the generator is not trained, so it needs no gradients.
     with torch.no_grad():
         fake = gan.generator(z)
-    on_real = gan.discriminator(real).float()
+    on_real = gan.discriminator(real).float()  # (N,) logits, above 0 for "real"
     on_fake = gan.discriminator(fake).float()
     # softplus(-logit) is -log sigmoid(logit), without rounding to 0 or 1
     loss = (F.softplus(-on_real).mean() + F.softplus(on_fake).mean()) / 2
@@ -112,4 +115,5 @@ def generator(gan: torch.nn.Module, real: torch.Tensor) -> dict[str, torch.Tenso
     (Goodfellow et al. 2014, section 3). In nats, averaged over as many pictures as `real` has.
     """
     z = torch.randn(len(real), gan.arguments["latent"], device=real.device)
+    # The gradient passes through the discriminator, but only the generator's optimiser steps.
     return {"loss": F.softplus(-gan.discriminator(gan.generator(z)).float()).mean()}
