@@ -68,6 +68,7 @@ def look(name: str) -> dict | None:
     known = [key for key in LOOKS if name.startswith(key)]
     if not known:
         return None
+    # The longest: "JPEG 2000" begins with "JPEG", too.
     colour, marker, style = LOOKS[max(known, key=len)]
     return {"color": colour, "marker": marker, "ls": style}
 
@@ -95,6 +96,7 @@ def _picture(axis, picture, title: str = "", side: float = SIDE) -> None:
     # A title wider than its picture would run into the next one.
     size = axis.title.get_fontsize()
     wide = CHARACTER * longest * size / plt.rcParams["font.size"]
+    # An empty title is 0 wide, and must not be divided by.
     axis.set_title(title, loc="center", fontsize=size * min(1, side / (wide + 1e-9)))
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
@@ -114,7 +116,7 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
     """
     # By hand and not by matplotlib's layout, which makes room for a row's titles by shrinking its
     # pictures: then columns no longer stand in line.
-    gap = 0.06
+    gap = 0.06  # inches between pictures
     across = columns * side + (columns - 1) * gap
     down = len(heads) * side + (len(heads) - 1) * gap
     # On a slide a large figure is made smaller, and its text with it. So that it can still be read
@@ -139,12 +141,13 @@ def _tiles(heads: list[float], columns: int, side: float, left: float, title: st
         where = {"x": left / width, "y": 1 - 0.05 / height, "ha": "left", "va": "top"}
         figure.suptitle(title, fontsize=size, **where)
     axes = np.empty((len(heads), columns), object)
+    # Row by row from the top; matplotlib counts upwards from the bottom.
     bottom = height - top
     for row, head in enumerate(heads):
         bottom -= head + side
         for column in range(columns):
             x = left + column * (side + gap)
-            box = (x / width, bottom / height, side / width, side / height)
+            box = (x / width, bottom / height, side / width, side / height)  # shares of the figure
             axes[row, column] = figure.add_axes(box)
             axes[row, column].title.set_fontsize(size)
             axes[row, column].yaxis.label.set_fontsize(size)
@@ -164,6 +167,7 @@ def grid(
     columns = min(columns, len(pictures))
     count = -(-len(pictures) // columns)
     axes = _tiles([_height(titles)] * count, columns, side, 0.0, title)
+    # The last row may have room left over, which stays empty.
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, picture, words in zip(axes.flat, pictures, titles, strict=False):
@@ -187,6 +191,7 @@ def rows(
     if set(counts) != {columns}:
         raise ValueError(f"rows of {counts} pictures: expected as many in each")
     heads = [_height(titles.get(name, [])) for name in shown]
+    # A name may have several lines, and the widest decides.
     lines = "\n".join(shown).split("\n")
     left = CHARACTER * max(map(len, lines)) + 0.15
     axes = _tiles(heads, columns, side, left, title)
@@ -299,6 +304,7 @@ def label_ends(ax) -> None:
 
     Call it last, once the axes have their limits: names that would overlap are moved apart.
     """
+    # matplotlib calls lines without a label `_child0` and so on.
     named = [line for line in ax.lines if not line.get_label().startswith("_")]
     # Asking for the limits is what makes matplotlib bring them up to date with the lines.
     ax.get_xlim()
@@ -340,6 +346,7 @@ def _apart(heights, step: float) -> np.ndarray:
         for i in np.flatnonzero(lacking > 0):
             apart[i] -= lacking[i] / 2
             apart[i + 1] += lacking[i] / 2
+    # The highest may stand at 0.97, the next one a step below it, and so on down.
     return np.minimum(apart, 0.97 - step * np.arange(len(apart))[::-1])
 
 
@@ -365,6 +372,7 @@ def rate_distortion(
         return f"{x:,.0f}" if x >= 1 else f"{x:g}"
 
     ax.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(label))
+    # Minor ticks would be labelled too, and in powers of ten.
     ax.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     return ax
 
@@ -377,6 +385,7 @@ def bars(values: dict, xlabel: str, unit: str = "", intervals: dict | None = Non
     if ax is None:
         rows_of_text = sum(name.count("\n") + 1 for name in values)
         ax = plt.subplots(figsize=(9, 0.28 * rows_of_text + 0.15 * len(values) + 1.2))[1]
+    # `barh` begins at the bottom, so the longest comes last.
     names = sorted(values, key=values.get)
     colours = [(look(name) or {"color": GREY})["color"] for name in names]
     drawn = ax.barh(names, [values[name] for name in names], color=colours)
@@ -386,6 +395,7 @@ def bars(values: dict, xlabel: str, unit: str = "", intervals: dict | None = Non
     ax.bar_label(drawn, words, padding=6)
     ax.set(xlabel=xlabel)
     ax.grid(axis="y", visible=False)
+    # Room for the numbers beside the bars.
     ax.margins(x=0.15)
     return ax
 
