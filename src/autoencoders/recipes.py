@@ -30,9 +30,11 @@ def initialise(model: nn.Module) -> nn.Module:
 def begin_at_mean(model: models.DenseAutoencoder, pictures: torch.Tensor) -> None:
     """Let an untrained dense autoencoder answer the mean of some pictures, as PCA does."""
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
-    mean = pictures.mean(0).flatten()
+    mean = pictures.mean(0).flatten()  # (pixels,)
     with torch.no_grad():
+        # The first layer then sees pictures less their mean.
         layers[0].bias.copy_(-layers[0].weight @ mean)
+        # Little beside the bias at first, but not 0: then no gradient would get past it.
         layers[-1].weight.mul_(0.1)
         layers[-1].bias.copy_(mean)
 
@@ -46,6 +48,7 @@ def begin_at_pca(model: models.DenseAutoencoder, pca: svd.BlockPCA) -> None:
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     hidden, latent = model.arguments["hidden"], model.arguments["latent"]
     patterns = pca.basis[:hidden]  # (hidden, pixels)
+    # The middle layers pass on as many components as both sides have, and 0 beyond.
     kept, back = torch.eye(latent, hidden), torch.eye(hidden, latent)
     # The first component varies most; with its spread as the unit no value reaches GELU's bend.
     starts = (patterns / pca.spread, kept, back, patterns.T * pca.spread)
@@ -53,8 +56,10 @@ def begin_at_pca(model: models.DenseAutoencoder, pca: svd.BlockPCA) -> None:
         for layer, weight in zip(layers, starts, strict=True):
             layer.weight.copy_(weight)
         layers[0].bias.copy_(4 - layers[0].weight @ pca.mean)
+        # The shift is taken back at once: no GELU stands behind the latents.
         layers[1].bias.fill_(-4)
         layers[2].bias.fill_(4)
+        # Each hidden value has 4 too many, also those that no latent feeds.
         layers[3].bias.copy_(pca.mean - 4 * layers[3].weight.sum(1))
 
 
@@ -66,6 +71,7 @@ def dense_optimizer(model: models.DenseAutoencoder, first: float, lr: float):
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     rest = [parameter for layer in layers[1:] for parameter in layer.parameters()]
     groups = [{"params": layers[0].parameters(), "lr": first}, {"params": rest, "lr": lr}]
+    # Betas and weight decay are those that `fit` has by default.
     return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=1e-4)
 
 
@@ -75,7 +81,7 @@ def shifted(batch: torch.Tensor) -> torch.Tensor:
     What a crop is for a network that takes one size only. Edges are mirrored.
     """
     margin = batch.shape[-1] // 8
-    padded = F.pad(batch, (margin,) * 4, mode="reflect")
+    padded = F.pad(batch, (margin,) * 4, mode="reflect")  # (N, 3, H + 2 margin, ...)
     return data.augment(crop=batch.shape[-1])(padded)
 
 
@@ -126,6 +132,7 @@ def many_shifted(pictures: torch.Tensor, times: int = 30) -> torch.Tensor:
 
     What PCA is fitted to, so that it sees what a network sees that trains on `shifted` pictures.
     """
+    # The random numbers of the training around it stay as they are.
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return torch.cat([shifted(pictures) for _ in range(times)])
@@ -146,9 +153,11 @@ def train_small(
     model = initialise(small_model(condition, latent))
     steps = {"lr": recipe["lr"]}
     if recipe["kind"] == "dense":
+        # In place of the rate: `fit` refuses both at once.
         steps = {"optimizer": dense_optimizer(model, recipe["first"], recipe["lr"])}
         begin_at_mean(model, cars[train])
         if recipe["start"] == "pca":
+            # A block of 64x64 pixels is the whole picture.
             begin_at_pca(model, svd.BlockPCA(many_shifted(cars[train]), side=64))
     history = training.fit(
         model,
@@ -158,6 +167,7 @@ def train_small(
         epochs=epochs,
         batch_size=16,
         prepare_batch=recipe["prepare"],
+        # Forty validations however long it is, so a patience of 40 never stops it.
         validate_every=epochs // 40,
         patience=recipe["patience"],
         precision=recipe["precision"],
@@ -175,12 +185,14 @@ def latent_sweep(out: Path) -> None:
     the course of the training, "epoch" and "valid_loss". What is there already is kept, so an
     interrupted sweep goes on. Half an hour on two cores.
     """
+    # From 128x128 to (100, 3, 64, 64).
     cars = F.avg_pool2d(data.cars(128, course.ROOT / "cars_sample")[0], 2)
     runs = runs_so_far(out)
     done = {(run["condition"], run["latent"], run["seed"]) for run in runs}
     wanted = [(c, latent, seed) for c in SWEEP for latent in SWEEP[c] for seed in SEEDS]
     for key in tqdm([key for key in wanted if key not in done]):
         runs.append(_run_of_sweep(*key, cars))
+        # After each run, so that an interruption costs one training at most.
         write_runs(runs, out)
 
 
@@ -200,14 +212,16 @@ def runs_so_far(out: Path) -> list[dict]:
 def _run_of_sweep(condition: str, latent: int, seed: int, cars: torch.Tensor) -> dict:
     model, history = train_small(condition, latent, seed, cars)
     valid_loss = history["valid_loss"]
+    # The epoch whose weights `fit` has given back.
     best = history["epoch"][valid_loss.index(min(valid_loss))]
     run = {"condition": condition, "latent": latent, "seed": seed}
     run |= {"epochs": history["epoch"][-1], "best_epoch": best}
     parts = data.split(len(cars))
     with torch.no_grad():
         for part, numbers in zip(parts._fields, parts, strict=True):
-            decoded = model(cars[numbers]).clamp(0, 1)
+            decoded = model(cars[numbers]).clamp(0, 1)  # (n, 3, 64, 64)
             run[part] = round(metrics.psnr(cars[numbers], decoded).mean().item(), 3)
+    # This condition, and the same twice as long: the curves that a figure compares.
     if condition.startswith("convolutional, shifted pictures") and latent == 256:
         run |= {"epoch": history["epoch"], "valid_loss": [round(x, 6) for x in valid_loss]}
     return run
@@ -231,6 +245,7 @@ def autoencoder(out: Path, latent: int, width: int, epochs: int) -> None:
         epochs=epochs,
         lr=3e-3,
         batch_size=16,
+        # Crops will do, since the latents of these sizes stay a map.
         prepare_batch=data.augment(crop=64),
         validate_every=max(1, epochs // 20),
         checkpoint=kept,
@@ -269,6 +284,7 @@ def noisy_crops(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Crops of `(N, 3, H, W)` with normal noise, and the same without, `(N, 3, 64, 64)` both."""
     pieces = data.augment(crop=64)(pictures)
+    # One for the whole batch, by torch's random numbers, whose state a checkpoint keeps.
     amount = torch.empty(()).uniform_(*amounts).item()
     return noise.add(pieces, "gaussian", amount), pieces
 
