@@ -22,6 +22,7 @@ MIME = "application/vnd.autoencoders.result+json"
 
 def shown(value: float) -> str:
     """A number with its thousands apart, or with four digits that count: `114,713`, `25.66`."""
+    # Whole numbers are counts, and shown in full.
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
@@ -56,10 +57,12 @@ def record(
         "data": source or data.source(),
     }
     folder.mkdir(parents=True, exist_ok=True)
+    # Sorted, so that the file does not depend on which notebook ran first.
     text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False)
     with course.replacing(folder / "results.json") as part:
         part.write_text(text + "\n", "utf-8")
     if get_ipython() is not None:
+        # `raw`: the dict is the output itself, by type, and no object to be shown as text.
         display({MIME: {"name": name} | results[name]}, raw=True)
 
 
@@ -74,6 +77,7 @@ class Table:
         return self.frame.to_string()
 
     def _repr_html_(self) -> str:
+        # By hand, because `to_html` would escape the tags for bold as well.
         cells = self.frame.map(html.escape)
         cells = cells.rename(index=html.escape, columns=html.escape)
         for row, column in self.bold:
@@ -99,6 +103,7 @@ def table(
     AVIF  1,149
     """
     best, digits = best or {}, digits or {}
+    # Each once, in the order in which the rows first name them.
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     for column in (*best, *digits):
         if column not in columns:
@@ -112,6 +117,7 @@ def table(
         values = {i: _middle(row[column]) for i, row in enumerate(rows.values()) if column in row}
         extreme = {"lowest": min, "highest": max}[which](values.values())
         at = columns.index(column)
+        # Equal values are all best.
         bold |= {(i, at) for i, value in values.items() if value == extreme}
     return Table(frame, bold)
 
@@ -175,6 +181,7 @@ def load() -> dict[str, dict]:
     own = course.load_results(course.results_folder())
     if course.real_data() or os.environ.get("COURSE_OUT"):
         return own
+    # What this run has recorded comes first.
     return course.load_results(course.COMMITTED) | own
 
 
@@ -192,6 +199,7 @@ def save_figure(name: str, figure) -> None:
     figure = _figure_of(figure)
     folder = course.results_folder() / "figures"
     folder.mkdir(parents=True, exist_ok=True)
+    # Without matplotlib's version, which would change the bytes and not the figure.
     about = {"Software": None, "Smallest text": f"{_smallest_text(figure):.1f}"}
     figure.savefig(folder / f"{name}.png", metadata=about)
     if not any(axis.images for axis in figure.axes):  # an SVG of pictures would be larger
