@@ -22,12 +22,14 @@ SEEDS = (1, 2, 3)
 
 def draw(trial: int) -> dict[str, float]:
     """The hyperparameters of a trial, always the same for its number."""
+    # A generator of its own: earlier trials and trainings do not change what it draws.
     dice = torch.Generator().manual_seed(trial)
     chosen = {}
     for name, values in CHOICES.items():
         chosen[name] = values[torch.randint(len(values), (), generator=dice).item()]
     for name, (low, high) in RANGES.items():
         share = torch.rand((), generator=dice).item()
+        # Uniform in the logarithm; two digits, so that a table shows exactly what was used.
         chosen[name] = float(f"{low * (high / low) ** share:.2g}")
     return chosen
 
@@ -47,7 +49,7 @@ def train(
     chosen: dict, data: dict, epochs: int, seed: int = 0, checkpoint: Path | None = None
 ) -> generative.ConditionalVAE:
     """A conditional VAE of 32x32 with some hyperparameters, trained on `parts(...)["train"]`."""
-    pictures, told = data["train"]
+    pictures, told = data["train"]  # (N, C, 32, 32), (N, classes)
     training.seed_everything(seed)
     model = generative.ConditionalVAE(
         told.shape[1], pictures.shape[1], 32, chosen["latent"], chosen["width"]
@@ -74,8 +76,9 @@ def bound(model: generative.ConditionalVAE, part: tuple) -> float:
     pictures, told = part
     with torch.no_grad():
         mean, log_variance = model.encode(pictures, told)
-        noise = generative.normal(len(pictures), mean.shape[1])
+        noise = generative.normal(len(pictures), mean.shape[1])  # (N, latent)
         decoded = model.decode(mean + (0.5 * log_variance).exp() * noise, told)
+        # Summed over a picture's values and averaged over pictures, as in `losses.elbo`.
         squares = ((decoded - pictures) ** 2).flatten(1).sum(1).mean()
         kl = losses.kl_per_dimension(mean, log_variance).sum()
     return (squares / (2 * SIGMA**2) + kl).item()
@@ -90,12 +93,15 @@ def search(out: Path, name: str = "turntable", epochs: int = 5, longer: int = 15
     """
     data = parts(labelled.read(name, 32))
     runs = recipes.runs_so_far(out)
+    # Trials stand first in the file and in order, so their number says where to go on.
     for trial in tqdm(range(len(runs), TRIALS)):
         chosen = draw(trial)
         run = chosen | {"epochs": epochs, "seed": 0}
+        # Unseen pictures are not looked at before the choice is made.
         runs.append(run | _judged(train(chosen, data, epochs), data, ("validation",)))
         recipes.write_runs(runs, out)
     best = best_of(runs)
+    # What stands behind the trials are longer trainings, one a seed, in the same order.
     for seed in SEEDS[max(0, len(runs) - TRIALS) :]:
         run = best | {"epochs": longer, "seed": seed}
         model = train(best, data, longer, seed)
@@ -105,6 +111,7 @@ def search(out: Path, name: str = "turntable", epochs: int = 5, longer: int = 15
 
 def best_of(runs: list[dict]) -> dict[str, float]:
     """The hyperparameters of the trial with the lowest negative ELBO on validation pictures."""
+    # Seed 0 marks a trial; the longer trainings have those of `SEEDS`.
     trials = [run for run in runs if run["seed"] == 0]
     best = min(trials, key=lambda run: run["validation"])
     return {name: best[name] for name in (*CHOICES, *RANGES)}
@@ -112,6 +119,7 @@ def best_of(runs: list[dict]) -> dict[str, float]:
 
 def _judged(model, data: dict, names: tuple[str, ...]) -> dict[str, float]:
     judged = {name: round(bound(model, data[name]), 2) for name in names}
+    # NaN compares as false with everything, and would spoil the choice of the best.
     if not all(map(math.isfinite, judged.values())):
         raise ValueError(f"a negative ELBO of {judged}: expected finite ones; lower RANGES['lr']")
     return judged
@@ -124,6 +132,7 @@ def train_classes(out: Path, epochs: int = 60) -> None:
     kept = out.with_name(f"{out.name}.checkpoint")
     model = train(best_of(trials), data, epochs, checkpoint=kept)
     models.save(model, out)
+    # The checkpoint has served once the weights are written.
     kept.unlink()
 
 
