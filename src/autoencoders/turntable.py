@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from autoencoders import data, generative, losses, models, training
 
 ANSWERS = (7, 13, 2)  # of the attribute classifier: body types, paints, cosine and sine
+# The columns of `conditions`: 7 body types, 13 paints, cosine, sine, elevation.
 SINE = 21  # the column of the azimuth's sine in `conditions`
 CONDITIONS = 23
 MIDDLE, SPREAD = 16.0, 12.0  # degrees: elevations lie between 4 and 28
@@ -28,10 +29,10 @@ def conditions(
     ValueError for a body type or paint that there is not.
     """
     columns = [
-        generative.one_hot(body_type, ANSWERS[0]),
-        generative.one_hot(paint, ANSWERS[1]),
-        generative.angle(azimuth),
-        (elevation[:, None] - MIDDLE) / SPREAD,
+        generative.one_hot(body_type, ANSWERS[0]),  # (N, 7)
+        generative.one_hot(paint, ANSWERS[1]),  # (N, 13)
+        generative.angle(azimuth),  # (N, 2)
+        (elevation[:, None] - MIDDLE) / SPREAD,  # (N, 1)
     ]
     return torch.cat(columns, 1)
 
@@ -49,7 +50,9 @@ def mirrored(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, to
     pictures, told = batch
     mirror = torch.rand(len(pictures)) < 0.5
     pictures = torch.where(mirror[:, None, None, None], pictures.flip(3), pictures)
+    # A copy, since the batch may be the caller's own.
     told = told.clone()
+    # The azimuth counts from the front, so mirrored it changes its sign: the cosine stays.
     told[:, SINE] = torch.where(mirror, -told[:, SINE], told[:, SINE])
     return pictures, told
 
@@ -59,6 +62,7 @@ def mirrored_and_moved(batch: tuple[torch.Tensor, torch.Tensor], margin: int = 3
     pictures, told = mirrored(batch)
     side = pictures.shape[-1]
     wide = F.pad(pictures, (margin,) * 4, mode="reflect")
+    # `margin` is the middle: not moved.
     top, left = torch.randint(0, 2 * margin + 1, (2,)).tolist()
     return wide[:, :, top : top + side, left : left + side], told
 
@@ -70,12 +74,14 @@ def attributes(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> di
     error of cosine and sine, so that all three are of one size when training begins.
     """
     pictures, told = batch
+    # From ones and zeros back to numbers of classes, (N,) each.
     body_type, paint = told[:, :7].argmax(1), told[:, 7:20].argmax(1)
-    body_logits, paint_logits, direction = model(pictures)
+    body_logits, paint_logits, direction = model(pictures)  # (N, 7), (N, 13), (N, 2)
     angle = F.mse_loss(direction, told[:, 20:22])
     classes = F.cross_entropy(body_logits, body_type) + F.cross_entropy(paint_logits, paint)
     return {
         "loss": classes + 4 * angle,
+        # Shares of right answers: shown, not minimised.
         "body_type": (body_logits.argmax(1) == body_type).float().mean(),
         "paint": (paint_logits.argmax(1) == paint).float().mean(),
         "angle": angle,
@@ -84,16 +90,19 @@ def attributes(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> di
 
 def azimuth(direction: torch.Tensor) -> torch.Tensor:
     """Degrees from 0 to 360, `(N,)`, of cosines and sines `(N, 2)` of any length."""
+    # atan2 goes from -180 to 180 degrees.
     return torch.rad2deg(torch.atan2(direction[:, 1], direction[:, 0])) % 360
 
 
 def turned(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """How many degrees lie between two azimuths, 0 to 180: 2 between 359 and 1."""
+    # The shorter way round: the difference is brought to -180 to 180 first.
     return ((a - b + 180) % 360 - 180).abs()
 
 
 def by_car(numbers: torch.Tensor, cars: data.Turntable) -> torch.Tensor:
     """Numbers of pictures `(6 * n,)` of whole cars as a row for each car, `(n, 6)`."""
+    # Stable, so that the views of a car keep their order.
     order = cars.car[numbers].argsort(stable=True)
     return numbers[order].reshape(-1, 6)
 
@@ -111,6 +120,7 @@ def two_views(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, .
     mirror = torch.rand(len(pictures)) < 0.5
     views = []
     for view in (first, second):
+        # (N, 3, H, W) and (N, 23). Indexing by tensors copies: the batch stays as it is.
         picture, words = pictures[car, view], told[car, view]
         picture = torch.where(mirror[:, None, None, None], picture.flip(3), picture)
         words[:, SINE] = torch.where(mirror, -words[:, SINE], words[:, SINE])
@@ -128,10 +138,11 @@ def other_view(
     views share, the car itself; where the camera stands must come from the conditions. With
     (pictures, conditions) alone both views are the same.
     """
+    # Validation pictures do not go through `two_views`.
     if len(batch) == 2:
         batch = (*batch, *batch)
     seen, seen_told, wanted, wanted_told = batch
-    mean, log_variance = model.encode(seen, seen_told)
+    mean, log_variance = model.encode(seen, seen_told)  # (N, latent) both
     z = generative.reparameterise(mean, log_variance) if model.training else mean
     decoded = model.decode(z, wanted_told)
     squares = (decoded.float() - wanted) ** 2
@@ -173,7 +184,9 @@ def train_vae(out: Path, beta: float, epochs: int = 40) -> None:
         epochs=epochs,
         batch_size=32,
         lr=3e-3,
+        # Mirrored without their conditions, since this VAE is told nothing.
         prepare_batch=flipped,
+        # Not "auto", by which machines with fast bfloat16 would train other weights.
         precision="float32",
         checkpoint=kept,
     )
@@ -184,6 +197,7 @@ def train_vae(out: Path, beta: float, epochs: int = 40) -> None:
 def body_types(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict:
     """The loss of a classifier with a single answer: cross-entropy in nats, and "accuracy"."""
     pictures, label = batch
+    # The only answer of its tuple, (N, 7).
     logits = model(pictures)[0]
     right = (logits.argmax(1) == label).float().mean()
     return {"loss": F.cross_entropy(logits, label), "accuracy": right}
@@ -196,6 +210,7 @@ def train_judge(out: Path, epochs: int = 30) -> None:
     model = models.AttributeClassifier((ANSWERS[0],))
     kept = out.with_name(f"{out.name}.checkpoint")
 
+    # A car keeps its body type in the mirror.
     def mirrored_half(batch):
         pictures, label = batch
         return flipped(pictures), label
@@ -219,6 +234,7 @@ def train_judge(out: Path, epochs: int = 30) -> None:
 def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, views=False, **more) -> None:
     cars = data.turntable(64)
     told = all_conditions(cars)
+    # With views an item is a car, so the pictures are (cars, 6, 3, 64, 64).
     train = by_car(cars.train, cars) if views else cars.train
     kept = out.with_name(f"{out.name}.checkpoint")
     training.fit(
@@ -231,6 +247,7 @@ def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, views=Fal
         lr=lr,
         prepare_batch=prepare_batch,
         precision="float32",
+        # To watch it: without `patience` validation chooses nothing.
         validate_every=max(1, epochs // 12),
         checkpoint=kept,
         **more,
@@ -253,6 +270,7 @@ def train_dcgan(out: Path, epochs: int = 160, width: int = 32, latent: int = 64)
     kept = out.with_name(f"{out.name}.checkpoint")
     training.fit(
         model,
+        # The order in which they take turns in each step.
         {"d": losses.discriminator, "g": losses.generator},
         cars.pictures[cars.train],
         epochs=epochs,
@@ -264,6 +282,7 @@ def train_dcgan(out: Path, epochs: int = 160, width: int = 32, latent: int = 64)
         precision="float32",
         checkpoint=kept,
     )
+    # Pictures are drawn without the discriminator, which only training needs.
     models.save(model.generator, out)
     kept.unlink()
 
@@ -281,6 +300,7 @@ RECIPES = {
     "turntable-conditional-vae": train_conditional_vae,
     "turntable-dcgan": train_dcgan,
     "turntable-judge": train_judge,
+    # The weight of the KL term below, at and above 1, where the loss is the bound.
     "turntable-vae-0.1": partial(train_vae, beta=0.1),
     "turntable-vae-1": partial(train_vae, beta=1.0),
     "turntable-vae-30": partial(train_vae, beta=30.0),
