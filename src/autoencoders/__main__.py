@@ -8,6 +8,7 @@ from autoencoders import download, recipes, search, turntable
 from autoencoders.codec import cli
 from autoencoders.codec import recipes as codec_recipes
 
+# Each writes one file, and goes on where it was interrupted.
 RECIPES = recipes.RECIPES | turntable.RECIPES | search.RECIPES | codec_recipes.RECIPES
 
 
@@ -63,11 +64,13 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m autoencoders", description="Tools around the course's notebooks."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    # Each command brings its own options and the function that runs it, `arguments.run`.
     for add in COMMANDS:
         add(commands)
     arguments = parser.parse_args(argv)
     try:
         arguments.run(arguments)
+    # What the user can mend is one line; our own mistakes still end in a traceback.
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -77,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
             "again",
             file=sys.stderr,
         )
-        return 130
+        return 130  # as a shell reports it: 128 and the number of SIGINT
     return 0
 
 

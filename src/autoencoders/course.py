@@ -45,6 +45,7 @@ def load_results(path: Path) -> dict[str, dict]:
     Each is a dict of "value", "unit", "split", "n" and "data", as `report.record` explains them.
     Raises CorruptFileError for anything else.
     """
+    # Both are asked for: the folder of a run, and a stored file such as results_mnist.json.
     if path.is_dir():
         path = path / "results.json"
     if not path.exists():
@@ -62,6 +63,7 @@ def load_results(path: Path) -> dict[str, dict]:
 
 
 def _check(name: str, result: dict) -> None:
+    # NaN would pass through every later comparison unseen.
     complete = {"value", "unit", "split", "n", "data"} <= result.keys()
     if not complete or not math.isfinite(result["value"]):
         raise ValueError(f"{name} has no finite value with unit, split, n and data")
@@ -74,9 +76,11 @@ def replacing(path: Path) -> Iterator[Path]:
     So nobody ever finds half a file under `path`. If the block raises, what stood there before
     stays, and the temporary file goes.
     """
+    # In the same folder, because only within one file system is a rename all or nothing.
     part = path.with_name(path.name + ".part")
     try:
         yield part
         os.replace(part, path)
     finally:
+        # After the rename there is none; after an error half a file.
         part.unlink(missing_ok=True)

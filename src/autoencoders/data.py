@@ -37,6 +37,7 @@ SUFFIXES = {
     ".heic",
     ".heif",
 }
+# Several photographs of a telephone. A small file can claim far more, and fill the memory.
 MAX_PIXELS = 90_000_000
 SAMPLES = {"cars": "cars_sample", "MNIST": "scikit-learn's digits"}
 RESTORE = "Expected the files as they came with the course; restore them: git checkout datasets"
@@ -53,6 +54,7 @@ TURNTABLE_COLUMNS = (
     "elevation",
     "sha256",
 )
+# LeCun's names; Fashion-MNIST has the same.
 IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -77,6 +79,7 @@ def cars(
     passed over. Transparency becomes white, EXIF orientation is applied, animations give their
     first frame. Raises ValueError for a folder without pictures, and one that names all bad files.
     """
+    # One rule for the whole course: COURSE_DATA replaces our pictures, an argument replaces both.
     if folder is None:
         folder = real_data() / "cars" if real_data() else ROOT / "cars_sample"
     if not (isinstance(size, int) and 1 <= size <= 4096 and (limit is None or limit >= 1)):
@@ -102,6 +105,7 @@ def cars(
 def picture_files(folder: Path) -> list[Path]:
     """The pictures directly in a folder, by name; hidden files are passed over."""
     found = []
+    # The file system has an order of its own; the first hundred must be the same everywhere.
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.name[0] != "." and path.is_file():
             found.append(path)
@@ -136,9 +140,8 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
     Raises whatever Pillow raises, ValueError for a bomb.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # our own limit, below, is an error instead
+        # Our own limit, below, is an error instead.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(
@@ -146,10 +149,11 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
                     "a decompression bomb?"
                 )
             if size:
-                image.draft(
-                    None, (2 * size, 2 * size)
-                )  # a JPEG decodes at 1/2, 1/4 or 1/8 straight away
+                # A JPEG decodes at 1/2, 1/4 or 1/8 straight away. Twice the size that is wanted is
+                # left, so that the last step, a good filter, has something to average.
+                image.draft(None, (2 * size, 2 * size))
             image.load()
+            # A telephone stores the picture as the chip lay, and how to turn it beside it.
             ImageOps.exif_transpose(image, in_place=True)
             image = _rgb(image, max(1, min(image.size) // (2 * size)) if size else 1)
     return np.asarray(
@@ -159,16 +163,16 @@ def read(path: str | Path, size: int | None = None) -> np.ndarray:
 
 def _rgb(image: Image.Image, factor: int) -> Image.Image:
     """The picture in RGB, on white, box-reduced by `factor` as early as its mode allows."""
-    if image.mode.startswith(
-        "I"
-    ):  # 16 bits a value; Pillow's own conversion clips at 255 instead of scaling
+    # 16 bits a value; Pillow's own conversion clips at 255 instead of scaling.
+    if image.mode.startswith("I"):
         image = Image.fromarray(
             (np.asarray(image).astype(np.int64).clip(0, 65535) // 257).astype(np.uint8)
         )
     elif image.has_transparency_data:
         image = image.convert("RGBA").reduce(factor)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        factor = 1
+        factor = 1  # reduced already, before white and picture are blended at every pixel
+    # Palettes and the like hold no colours that could be averaged.
     elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
     return image.reduce(factor).convert("RGB")
@@ -205,7 +209,7 @@ def turntable(size: int = 64, folder: str | Path = ROOT / "datasets" / "turntabl
         raise ValueError(f"size={size!r}: expected 64 as stored, or 32, 16 or 8 for quick training")
     folder = Path(folder)
     rows = read_table(folder / "turntable.csv", TURNTABLE_COLUMNS)
-    sheets = {}
+    sheets = {}  # each read once, (1280, 384, 3): twenty cars by six views
     for row in rows:
         if row["sheet"] not in sheets:
             sheets[row["sheet"]] = read_sheet(folder / row["sheet"])
@@ -221,9 +225,11 @@ def turntable(size: int = 64, folder: str | Path = ROOT / "datasets" / "turntabl
         return torch.tensor([i for i, row in enumerate(rows) if row["split"] == split])
 
     pictures = np.empty((len(rows), 64, 64, 3), np.uint8)
+    # The corner of each picture in its sheet, in pixels.
     tops, lefts = 64 * column("row", int), 64 * column("view", int)
     for picture, row, top, left in zip(pictures, rows, tops, lefts, strict=True):
         tile = sheets[row["sheet"]][top : top + 64, left : left + 64]
+        # The digest is of the pixels: the same picture, packed anew, is still the same.
         if tile.shape != picture.shape or sha256(tile.tobytes()) != row["sha256"]:
             raise ValueError(
                 f"{row['sheet']} in {str(folder)!r} is not the one that turntable.csv describes: "
@@ -231,6 +237,7 @@ def turntable(size: int = 64, folder: str | Path = ROOT / "datasets" / "turntabl
             )
         picture[:] = tile
 
+    # Sorted, so that a number means the same name wherever the table begins.
     body_types = sorted({row["body_type"] for row in rows})
     paints = sorted({row["paint"] for row in rows})
     return Turntable(
@@ -271,7 +278,7 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
     Raises ValueError that names a file or folder that is missing, damaged, of another size than its
     picture, or not the one that the set's own table describes.
     """
-    table = {"file": "sha256", "mask": "mask_sha256"}
+    table = {"file": "sha256", "mask": "mask_sha256"}  # which column has the digests of which files
     folder = check_files(folder, "wheels", table)
     paths = []
     for split in ("train", "validation", "test"):
@@ -285,6 +292,7 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
                 f"no pictures in {str(folder / split / 'good')!r}: expected MVTec AD's layout, "
                 "train/good, test/good and test/<defect>; put the pictures there"
             )
+    # Training and validation come first in the list; what stands there shall be good.
     stray = sorted(set(kinds[: splits.index("test")]) - {"good"})
     if stray:
         raise ValueError(
@@ -295,7 +303,7 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
     masks = None
     if (folder / "ground_truth").is_dir():
         masks = np.stack([read_mask(path, folder, size) for path in paths])
-        masks = torch.from_numpy(masks)[:, None]
+        masks = torch.from_numpy(masks)[:, None]  # (N, 1, size, size)
 
     def pictures_of(split):
         return torch.tensor([i for i, s in enumerate(splits) if s == split], dtype=torch.long)
@@ -330,6 +338,7 @@ def read_mask(path: Path, folder: Path, size: int) -> np.ndarray:
             f"mask {name} in {str(folder)!r} cannot be read ({about}): expected one of the size of "
             f"test/{kind}/{path.name}; put it there, or take ground_truth away"
         ) from None
+    # MVTec's masks are 0 and 255; what stands between came of a lossy copy.
     return (np.asarray(grey) > 127).astype(np.float32)
 
 
@@ -359,6 +368,7 @@ def bodies(size: int = 128, folder: str | Path | None = None) -> Collection:
             "with its pictures in it"
         )
     paths = []
+    # The classes are those of training: a test without one of them would be no test of it.
     for split in ("train", "test"):
         for name in classes:
             sub = folder / split / name
@@ -410,14 +420,14 @@ def check_files(folder: str | Path | None, name: str, columns: dict[str, str]) -
     None is our own set of that name, which has a table; another folder may have one. `columns` says
     in which column the digest of a column's files stands.
     """
-    own = folder is None
+    own = folder is None  # only our own set must have a table
     folder = ROOT / "datasets" / name if own else Path(folder)
     table = folder / f"{name}.csv"
     if not own and not table.is_file():
         return folder
     for row in read_table(table, [*columns, *columns.values()]):
         for column, digest in columns.items():
-            file = row[column]
+            file = row[column]  # "" where a good picture has no mask
             if file and not (folder / file).is_file():
                 raise ValueError(f"{file} is missing in {str(folder)!r}. {RESTORE}")
             if file and sha256((folder / file).read_bytes()) != row[digest]:
@@ -468,7 +478,7 @@ def digits() -> Digits:
     if real_data():
         return idx("MNIST", real_data())
     bundled = load_digits()
-    pictures = torch.from_numpy(bundled.images).float()[:, None] / 16
+    pictures = torch.from_numpy(bundled.images).float()[:, None] / 16  # (1797, 1, 8, 8)
     pictures = F.interpolate(pictures, size=28, mode="bicubic").clamp(0, 1)
     labels = torch.from_numpy(bundled.target).long()
     return Digits(pictures, labels, *split(len(labels), labels=labels))
@@ -481,6 +491,7 @@ def idx(name: str, folder: str | Path) -> Digits:
     validation, the rest for training. Raises ValueError that names all bad files.
     """
     raw = Path(folder) / name / "raw"
+    # torchvision would only say that the set is not there.
     faults = {file: idx_fault(raw / file) for file in IDX}
     bad = [f"{file} ({fault})" for file, fault in faults.items() if fault]
     if bad:
@@ -513,13 +524,15 @@ def idx_fault(path: Path) -> str:
     """
     if not path.is_file():
         return "missing"
-    dimensions = 3 if "idx3" in path.name else 1
+    dimensions = 3 if "idx3" in path.name else 1  # pictures, or labels
+    # A number that says the format, then a length for each dimension, big end first.
     with path.open("rb") as file:
         start = file.read(4 + 4 * dimensions)
+    # A file cut short has fewer bytes; the last number that is whole is the last that counts.
     header = np.frombuffer(start[: len(start) // 4 * 4], ">i4")
     if (
         len(header) < 1 + dimensions
-        or header[0] != 0x800 + dimensions
+        or header[0] != 0x800 + dimensions  # 0x08 says bytes
         or tuple(header[2:]) not in ((), (28, 28))
     ):
         return (
@@ -552,6 +565,7 @@ def split(n: int, seed: int = 0, labels: torch.Tensor | None = None) -> Split:
             f"n={n}: expected at least one picture to train, to validate and unseen; "
             "give 3 pictures or more"
         )
+    # A generator of its own: the global one, which training uses, stays where it is.
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     parts = torch.tensor_split(order, (start, end))
     return Split(*(part.sort().values for part in parts))
@@ -562,7 +576,7 @@ def _stratified(n: int, seed: int, labels: torch.Tensor) -> Split:
     counts = torch.zeros(1, dtype=torch.long)
     if labels.shape == (n,) and not labels.is_floating_point():
         counts = labels.unique(return_counts=True)[1]
-    if counts.min() < 8:
+    if counts.min() < 8:  # with fewer, an eighth of what is not unseen may be none
         raise ValueError(
             f"n={n}, labels {tuple(labels.shape)}, {labels.dtype}: expected a whole number for "
             "each of the n pictures, each at least 8 times; pass the labels of all pictures"
@@ -598,6 +612,7 @@ def augment(
         cut = v2.RandomResizedCrop(crop, area, (1, 1), interpolation=v2.InterpolationMode.BICUBIC)
     exchange = v2.RandomApply([v2.RandomChannelPermutation()]) if colours else v2.Identity()
     transform = v2.Compose([cut, v2.RandomHorizontalFlip(0.5 if flip else 0), exchange])
+    # One by one: torchvision draws a place once for each call, which a batch would share.
     return lambda pictures: torch.stack([transform(picture) for picture in pictures])
 
 

@@ -28,11 +28,8 @@ def download(name: str, folder: str | Path) -> Path:
             (raw / file).unlink()  # torchvision takes a file that exists for a whole one
     try:
         kind(folder, download=True)
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-    ) as error:  # no network, a wrong checksum, a full disk, an archive cut short
+    # No network, a wrong checksum, a full disk, an archive cut short.
+    except (RuntimeError, OSError, EOFError) as error:
         files = ", ".join(f"{file}.gz" for file in data.IDX)
         hint = (
             f"get {files} from {kind.mirrors[0]} on a machine with a network, "
@@ -43,5 +40,6 @@ def download(name: str, folder: str | Path) -> Path:
             f"cannot download {name} ({reason}): "
             f"expected a network connection. Run this again to go on, or {hint}"
         ) from None
+    # Read once, so that "complete" is said of what the notebooks can really read.
     data.idx(kind.__name__, folder)
     return raw
