@@ -138,18 +138,21 @@ def pack(svd: SVD, rank: int, dtype: str = "int8") -> bytes:
     u, s, vt = svd.truncate(rank)
     height, width = u.shape[0], vt.shape[1] // 3
     if dtype in ("float32", "float16"):
-        body = b"".join(
-            x.astype(np.dtype(dtype).newbyteorder("<")).tobytes() for x in (u, s / 255, vt)
-        )  # s / 255 fits float16
+        little_endian = np.dtype(dtype).newbyteorder("<")  # the same file from every machine
+        factors = (
+            u,
+            s / 255,
+            vt,
+        )  # in units of white, so that s fits float16, which ends at 65,504
+        body = b"".join(x.astype(little_endian).tobytes() for x in factors)
     else:
         body = _quantise(u.T, vt, s, error=(svd.s[rank:] ** 2).sum(), coded=dtype == "int8-coded")
     fields = (MAGIC, DTYPES[dtype], height, width, rank)
     return HEADER.pack(*fields, zlib.crc32(HEADER.pack(*fields, 0) + body)) + body
 
 
-@np.errstate(
-    over="ignore", invalid="ignore"
-)  # what comes of forged factors is looked at, at the end
+# What comes of forged factors is looked at, at the end.
+@np.errstate(over="ignore", invalid="ignore")
 def decompress(data: bytes) -> np.ndarray:
     """Decode a file of `compress` to a uint8 picture `(H, W, 3)`.
 
@@ -167,23 +170,25 @@ def decompress(data: bytes) -> np.ndarray:
             f"{len(data)} bytes with a wrong checksum: "
             "the file is damaged or cut short; copy or encode it again"
         )
-    count, scales = rank * (height + 3 * width), 2 * rank
-    fits = (
-        len(body) > scales
-        if code == 3
-        else len(body)
-        == {0: 4 * (count + rank), 1: 2 * (count + rank), 2: count + scales}.get(code)
-    )
+    count = rank * (height + 3 * width)  # values of U and V together
+    scales = 2 * rank  # bytes: a float16 for each component
+    # float32 and float16 have U, S and V; int8 a byte for each value of U and V beside the scales.
+    lengths = {0: 4 * (count + rank), 1: 2 * (count + rank), 2: count + scales}
+    # What is entropy-coded, code 3, can have any length.
+    fits = len(body) > scales if code == 3 else len(body) == lengths.get(code)
+    # The checksum does not say that the numbers make sense. 2**26 pixels bound the memory.
     if not fits or not 1 <= rank <= min(height, 3 * width) or height * width > 2**26:
         about = f"dtype {code}, {height}x{width} pixels, rank {rank}, {len(body)} bytes"
         raise CorruptFileError(f"{about}: no such file was ever written; encode the picture again")
     if code < 2:
         numbers = np.frombuffer(body, ("<f4", "<f2")[code]).astype(np.float32)
         u, s, vt = np.split(numbers, [rank * height, rank * (height + 1)])
+        # (H, rank), scaled column by column, times (rank, 3W) is the picture as a matrix (H, 3W).
         matrix = (u.reshape(height, rank) * (s * 255)) @ vt.reshape(rank, 3 * width)
     else:
         scale = np.frombuffer(body[:scales], "<f2").astype(np.float32) * 255
         rows = body[scales:] if code == 2 else _decode(body[scales:], rank, count)
+        # A row for each component: H values of U, then 3W of V.
         factors = np.frombuffer(rows, np.int8).reshape(rank, -1).astype(np.float32)
         matrix = (factors[:, :height].T * scale) @ factors[:, height:]
     if not np.isfinite(matrix).all():
@@ -208,18 +213,19 @@ def _quantise(u: np.ndarray, vt: np.ndarray, s: np.ndarray, error: float, coded:
     """
     floor = 0.0
     if coded:
-        floor = np.sqrt(
-            12 * COARSENESS * error / (len(s) * (u.shape[1] + vt.shape[1]))
-        ) / np.maximum(s, 1e-6)
-    steps = [np.maximum(np.abs(x).max(axis=1) / 127, floor) for x in (u, vt)]
-    rows = np.concatenate(
-        [
-            np.rint(x / np.maximum(step, 1e-12)[:, None])
-            for x, step in zip((u, vt), steps, strict=True)
-        ],
-        axis=1,
-    )
-    scale = (s / 255 * steps[0] * steps[1]).astype("<f2").tobytes()
+        # Rounding to a step adds step^2 / 12 to a value's squared error, times s^2 in the picture.
+        values = len(s) * (u.shape[1] + vt.shape[1])
+        floor = np.sqrt(12 * COARSENESS * error / values) / np.maximum(s, 1e-6)
+    # (rank,) each: the largest value gets 127 steps, unless fewer do.
+    step_u = np.maximum(np.abs(u).max(axis=1) / 127, floor)
+    step_v = np.maximum(np.abs(vt).max(axis=1) / 127, floor)
+    rounded = []
+    for x, step in ((u, step_u), (vt, step_v)):
+        # A component of nothing but zeros has a step of 0, and stays 0.
+        rounded.append(np.rint(x / np.maximum(step, 1e-12)[:, None]))
+    rows = np.concatenate(rounded, axis=1)  # (rank, H + 3W)
+    # The decoder only needs the product of the singular value and both steps.
+    scale = (s / 255 * step_u * step_v).astype("<f2").tobytes()
     return scale + (_encode(rows.astype(np.int8)) if coded else rows.astype(np.int8).tobytes())
 
 
@@ -230,9 +236,8 @@ def _encode(rows: np.ndarray) -> bytes:
     """
     differences = np.diff(rows, axis=1, prepend=np.int8(0))  # modulo 256, which adding up undoes
     smooth = np.abs(differences.astype(int)).sum(axis=1) < np.abs(rows.astype(int)).sum(axis=1)
-    packed = lzma.compress(
-        np.where(smooth[:, None], differences, rows).tobytes(), lzma.FORMAT_RAW, filters=LZMA
-    )
+    chosen = np.where(smooth[:, None], differences, rows)
+    packed = lzma.compress(chosen.tobytes(), lzma.FORMAT_RAW, filters=LZMA)
     return np.packbits(smooth).tobytes() + packed
 
 
@@ -240,6 +245,7 @@ def _decode(data: bytes, rank: int, count: int) -> bytes:
     flags = -(-rank // 8)
     decoder = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=LZMA)
     try:
+        # One byte more than there should be: enough to see that there is too much, and no more.
         packed = decoder.decompress(data[flags:], max_length=count + 1)
     except (lzma.LZMAError, EOFError) as error:
         raise CorruptFileError(

@@ -102,12 +102,13 @@ def fit(
     """
     arguments = dict(locals())  # all of them, so that the checkpoint's fingerprint misses none
     _check(arguments)
-    home = next(model.parameters()).device
+    home = next(model.parameters()).device  # where the model goes back to at the end
     machine = Machine.choose(model, device, precision)
     model.to(machine.device, memory_format=machine.layout)
     turns = _turns(model, loss_fn, optimizer, lr, weight_decay)
     batches = _Batches(train, batch_size, weights, seed, prepare_batch, machine)
     run = _Run(model, turns, batches, schedule, clip, epochs)
+    # Here, so that what a caller drew before does not matter; a checkpoint then sets its own state.
     seed_everything(seed)
     saver = _Saver(checkpoint, save_seconds, run, arguments)
     with _bar(progress, epochs, run.epoch) as bar:
@@ -136,7 +137,8 @@ def evaluate(
     data = _tensors("data", data)
     machine = machine or Machine(torch.device("cpu"), torch.float32, torch.contiguous_format)
     tally = _Tally()
-    model.eval()
+    model.eval()  # the next step of a training sets it back
+    # Sums over samples, so that a short last batch does not count as much as a whole one.
     for chosen in torch.arange(len(data[0])).split(batch_size):
         batch = machine.take(data, chosen)
         for name, one in _named(loss_fn).items():
@@ -169,6 +171,7 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         raise ValueError(f"{precision=}: expected 'auto', 'float32' or 'bfloat16'")
     if device.type == "cpu":
+        # Without these instructions bfloat16 is emulated, and slower than float32.
         able = torch.cpu.get_capabilities()
         fast = able.get("avx512_bf16") or able.get("amx_bf16")
     else:
@@ -198,6 +201,7 @@ class Machine:
     def choose(model: nn.Module, device: str = "auto", precision: str = "auto") -> "Machine":
         """The fastest way for a model on this machine; `device` and `precision` as for `fit`."""
         chosen = pick_device(device)
+        # Channels last keeps the values of a pixel side by side, as fast convolutions want them.
         has_convolutions = any(p.dim() == 4 for p in model.parameters())
         layout = torch.channels_last if has_convolutions else torch.contiguous_format
         return Machine(chosen, pick_precision(precision, chosen), layout)
@@ -213,6 +217,7 @@ class Machine:
 
     def take(self, data: tuple[torch.Tensor, ...], chosen: torch.Tensor, prepare_batch=None):
         """The chosen items of `data` as a batch: a tensor, or a tuple of them."""
+        # The data stay where they are, and only the batch goes to the GPU.
         batch = tuple(tensor[chosen].to(self.device) for tensor in data)
         if prepare_batch is not None:
             prepared = prepare_batch(batch[0] if len(batch) == 1 else batch)
@@ -258,6 +263,7 @@ class _Batches:
     def draw(self, step: int) -> tuple:
         """The batch of a step, and the number of items that were drawn for it."""
         epoch, position = divmod(step, self.per_epoch)
+        # After a checkpoint it may begin in the middle: the order of the epoch is drawn again.
         if epoch != self.epoch:
             self.epoch = epoch
             self.order = self._draw_order(epoch)
@@ -266,6 +272,8 @@ class _Batches:
         return self.machine.take(self.tensors, chosen, self.prepare_batch), len(chosen)
 
     def _draw_order(self, epoch: int) -> torch.Tensor:
+        # A factor above any number of epochs: no epoch of another seed has the same order. A
+        # generator of its own: what a model draws does not change which pictures come next.
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         if self.weights is None:
             return torch.randperm(self.items, generator=generator)
@@ -285,6 +293,7 @@ class _Tally:
         if "loss" not in terms:
             raise ValueError(f"a loss function returned {list(terms)}: expected 'loss' among them")
         for name, term in terms.items():
+            # Detached, or the whole graph of the step would be kept until it is read.
             scalar = torch.as_tensor(term).detach().reshape(())
             self.unread.append((prefix + name, scalar, count, step))
 
@@ -292,6 +301,7 @@ class _Tally:
         """Read all that was noted at once and add it to the sums; returns (name, value, step)."""
         if not self.unread:
             return []
+        # One transfer: on a GPU each `.item()` would wait for all that is under way.
         values = torch.stack([scalar for _, scalar, _, _ in self.unread]).tolist()
         rows = []
         for (name, _, count, step), value in zip(self.unread, values, strict=True):
@@ -328,6 +338,7 @@ class _Run:
         self.losses = {f"{_prefix(turn.name)}loss" for turn in turns}
         self.parameters = list(model.parameters())
         buffers = dict(model.named_buffers())
+        # Of parts of the model too, such as "encoder.progress".
         self.progress = [buffers[name] for name in buffers if name.split(".")[-1] == "progress"]
         self.state = _State()
         self.tally = _Tally()
@@ -350,6 +361,7 @@ class _Run:
         share = self.schedule(step, self.total)
         self.model.train()
         for turn in self.turns:
+            # Groups keep their proportions, such as a slower decoder.
             for group, peak in zip(turn.optimizer.param_groups, turn.peaks, strict=True):
                 group["lr"] = peak * share
             with self.machine.autocast():
@@ -408,7 +420,7 @@ class _Run:
                 entry[f"valid_{name}"] = value
         for name, value in entry.items():
             state.history.setdefault(name, []).append(value)
-        self.tally.sums, state.samples = {}, 0
+        self.tally.sums, state.samples = {}, 0  # the next entry averages what comes from here on
         if patience is not None:
             self._judge(entry["valid_loss"], patience)
         self._note_time()
@@ -419,6 +431,7 @@ class _Run:
         if loss < state.best_loss:
             state.best_loss = loss
             state.waited = 0
+            # A copy: `state_dict` points at tensors that the next step overwrites.
             weights = self.model.state_dict()
             state.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
         else:
@@ -453,6 +466,7 @@ class _Run:
             turn.optimizer.load_state_dict(state["optimizers"][turn.name])
         self.state = _State(**state["run"])
         self.tally = _Tally(state["sums"])
+        # As if it had begun so much earlier, so that the time of all parts is counted.
         self.began = time.monotonic() - self.state.history["seconds"]
 
 
@@ -511,6 +525,7 @@ def _turns(model, loss_fn, optimizer, lr, weight_decay) -> list[_Turn]:
     if optimizer is None:
         lr = 1e-3 if lr is None else lr
         weight_decay = 1e-4 if weight_decay is None else weight_decay
+        # 0.95, not 0.999: a second moment that forgets within tens of steps suits short runs.
         optimizer = torch.optim.AdamW(
             model.parameters(), lr, betas=(0.9, 0.95), weight_decay=weight_decay
         )
@@ -518,6 +533,7 @@ def _turns(model, loss_fn, optimizer, lr, weight_decay) -> list[_Turn]:
     turns = []
     for name, one in _named(loss_fn).items():
         groups = optimizers[name].param_groups
+        # By identity: tensors have no useful equality, and tied ones stand in the model only once.
         own = {id(parameter) for group in groups for parameter in group["params"]}
         parameters = [parameter for parameter in model.parameters() if id(parameter) in own]
         if len(parameters) < len(own):
@@ -553,6 +569,7 @@ def _check(arguments: dict) -> None:
     tensors = _tensors("train", a["train"])
     if a["valid"] is not None:
         _tensors("valid", a["valid"])
+    # What can be found now is an error now, not after an hour.
     counts = {name: a[name] for name in ("epochs", "batch_size", "validate_every")}
     lr = 1e-3 if a["lr"] is None else a["lr"]
     if min(counts.values()) < 1 or lr <= 0:
