@@ -18,7 +18,7 @@ import torch
 from skimage.filters import median
 from torch.nn import functional as F
 
-from autoencoders import codec, data, fidelity, metrics, noise, svd
+from autoencoders import codec, corrupt, data, fidelity, metrics, svd
 
 Ask = Callable[..., object]
 SEED = int(os.environ.get("GRADING_SEED", "1936"))
@@ -479,7 +479,7 @@ def small_denoiser(ask: Ask) -> None:
     digits = data.digits()
     turned = digits.pictures.transpose(2, 3).contiguous()
     seen, others = turned[digits.train[:900]], turned[digits.validation[:60]]
-    noisy = noise.add(others, "salt_and_pepper", 0.4, seed=seed)
+    noisy = corrupt.add_noise(others, "salt_and_pepper", 0.4, seed=seed)
     course = "__import__('autoencoders.{0}', fromlist=['x'])"
     training, losses, noises = (course.format(n) for n in ("training", "losses", "noise"))
     torch_, kept = "__import__('torch')", "small_denoiser.graded"
@@ -513,7 +513,7 @@ def beat_denoiser(ask: Ask) -> None:
     clean = data.to_float(views(64, 12, 3)[:, :, :56])
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        noisy = noise.add(clean, "salt_and_pepper", 0.4).movedim(1, -1).numpy()
+        noisy = corrupt.add_noise(clean, "salt_and_pepper", 0.4).movedim(1, -1).numpy()
     cleaned = array(
         ask("my_denoiser(noisy)", noisy=noisy),
         "my_denoiser, 12 pictures of 64 × 56 pixels",

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoencoders import codec, data, metrics, models, noise, recipes, svd
+from autoencoders import codec, corrupt, data, metrics, models, recipes, svd
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from autoencoders import course, data, losses, metrics, models, noise, svd, training
+from autoencoders import corrupt, course, data, losses, metrics, models, svd, training
 
 LATENTS = (16, 32, 64, 128, 256)  # values, of 12,288 in a picture of 64x64
 SEEDS = (0, 1, 2)
@@ -286,7 +286,7 @@ def noisy_crops(
     pieces = data.augment(crop=64)(pictures)
     # One for the whole batch, by torch's random numbers, whose state a checkpoint keeps.
     amount = torch.empty(()).uniform_(*amounts).item()
-    return noise.add(pieces, "gaussian", amount), pieces
+    return corrupt.add_noise(pieces, "gaussian", amount), pieces
 
 
 def write_runs(runs: list[dict], out: Path) -> None:

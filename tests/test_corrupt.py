@@ -1,58 +1,58 @@
 import pytest
 import torch
 
-from autoencoders import noise
+from autoencoders import corrupt
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("kind", corrupt.KINDS)
 def test_noise_stays_in_range_and_needs_an_amount(kind):
     x = torch.rand(3, 3, 28, 30)
-    y = noise.add(x, kind, 0.5, seed=0)
+    y = corrupt.add_noise(x, kind, 0.5, seed=0)
     assert y.shape == x.shape and y.dtype == x.dtype and y.min() >= 0 and y.max() <= 1
     assert (y != x).float().mean() > 0.2
-    torch.testing.assert_close(noise.add(x, kind, 0.0), x, rtol=0, atol=0)
+    torch.testing.assert_close(corrupt.add_noise(x, kind, 0.0), x, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("kind", corrupt.KINDS)
 def test_with_a_seed_it_depends_on_the_picture_number_only(kind):
     x = torch.rand(5, 1, 28, 28)
-    y = noise.add(x, kind, 0.5, seed=1)
+    y = corrupt.add_noise(x, kind, 0.5, seed=1)
     torch.manual_seed(123)
-    torch.testing.assert_close(noise.add(x[:2], kind, 0.5, seed=1), y[:2], rtol=0, atol=0)
-    assert not torch.equal(noise.add(x, kind, 0.5, seed=2), y)
-    same = noise.add(x[:1].expand(2, -1, -1, -1), kind, 0.5, seed=1)
+    torch.testing.assert_close(corrupt.add_noise(x[:2], kind, 0.5, seed=1), y[:2], rtol=0, atol=0)
+    assert not torch.equal(corrupt.add_noise(x, kind, 0.5, seed=2), y)
+    same = corrupt.add_noise(x[:1].expand(2, -1, -1, -1), kind, 0.5, seed=1)
     assert not torch.equal(same[0], same[1])
 
 
-@pytest.mark.parametrize("kind", noise.KINDS)
+@pytest.mark.parametrize("kind", corrupt.KINDS)
 def test_without_a_seed_it_is_fresh_and_follows_torch(kind):
     x = torch.rand(2, 1, 28, 28)
     torch.manual_seed(0)
-    first, second = noise.add(x, kind, 0.5), noise.add(x, kind, 0.5)
+    first, second = corrupt.add_noise(x, kind, 0.5), corrupt.add_noise(x, kind, 0.5)
     torch.manual_seed(0)
-    torch.testing.assert_close(noise.add(x, kind, 0.5), first, rtol=0, atol=0)
+    torch.testing.assert_close(corrupt.add_noise(x, kind, 0.5), first, rtol=0, atol=0)
     assert not torch.equal(first, second)
 
 
 def test_the_moments_are_those_of_the_closed_forms():
     grey = torch.full((20, 1, 64, 64), 0.5)
-    uniform = noise.add(grey, "uniform", 0.4, seed=0)
+    uniform = corrupt.add_noise(grey, "uniform", 0.4, seed=0)
     assert uniform.min() >= 0.5
     torch.testing.assert_close(uniform.mean(), torch.tensor(0.7), atol=0.002, rtol=0)
     torch.testing.assert_close(uniform.std(), torch.tensor(0.4 / 12**0.5), atol=0.002, rtol=0)
-    gaussian = noise.add(grey, "gaussian", 0.1, seed=0)
+    gaussian = corrupt.add_noise(grey, "gaussian", 0.1, seed=0)
     torch.testing.assert_close(gaussian.std(), torch.tensor(0.1), atol=0.002, rtol=0)
-    pepper = noise.add(grey, "salt_and_pepper", 0.3, seed=0)
+    pepper = corrupt.add_noise(grey, "salt_and_pepper", 0.3, seed=0)
     torch.testing.assert_close((pepper == 0).float().mean(), torch.tensor(0.15), atol=0.005, rtol=0)
     torch.testing.assert_close((pepper == 1).float().mean(), torch.tensor(0.15), atol=0.005, rtol=0)
-    blocks = noise.add(grey, "blocks", 0.3, seed=0)
+    blocks = corrupt.add_noise(grey, "blocks", 0.3, seed=0)
     torch.testing.assert_close((blocks == 0).float().mean(), torch.tensor(0.3), atol=0.02, rtol=0)
     small = blocks[:, 0].unfold(1, 4, 4).unfold(2, 4, 4)
     assert (small == small[..., :1, :1]).all()
 
 
 def test_colours_of_a_pixel_go_together():
-    y = noise.add(torch.full((1, 3, 16, 16), 0.5), "salt_and_pepper", 0.5, seed=0)
+    y = corrupt.add_noise(torch.full((1, 3, 16, 16), 0.5), "salt_and_pepper", 0.5, seed=0)
     assert (y == y[:, :1]).all()
 
 
@@ -75,7 +75,7 @@ def test_colours_of_a_pixel_go_together():
 )
 def test_bad_pictures(pictures, message):
     with pytest.raises(ValueError, match=message):
-        noise.add(pictures)
+        corrupt.add_noise(pictures)
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_bad_noise(kind, amount):
         ValueError,
         match=f"kind='{kind}', amount={amount}: expected one of uniform, gaussian, salt_and_pepper",
     ):
-        noise.add(torch.rand(1, 1, 4, 4), kind, amount)
+        corrupt.add_noise(torch.rand(1, 1, 4, 4), kind, amount)
