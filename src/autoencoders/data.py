@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,7 +40,11 @@ SUFFIXES = {
 }
 # Several photographs of a telephone. A small file can claim far more, and fill the memory.
 MAX_PIXELS = 90_000_000
-SAMPLES = {"cars": "cars_sample", "MNIST": "scikit-learn's digits"}
+SAMPLES = {
+    "cars": "cars_sample",
+    "MNIST": "scikit-learn's digits",
+    "mvtec_ad": "datasets/wheels",
+}
 RESTORE = "Expected the files as they came with the course; restore them: git checkout datasets"
 TURNTABLE_COLUMNS = (
     "sheet",
@@ -274,9 +279,11 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
 
     `folder` may be any category in the layout of MVTec AD (Bergmann et al. 2019): `train/good`,
     `test/good`, `test/<defect>` and, where there are any, `validation/good` and
-    `ground_truth/<defect>/<number>_mask.png`. What is not square is cropped to its central square.
-    Raises ValueError that names a file or folder that is missing, damaged, of another size than its
-    picture, or not the one that the set's own table describes.
+    `ground_truth/<defect>/<number>_mask.png`, or, as in MVTec LOCO AD and Auto VI, a folder
+    `ground_truth/<defect>/<number>/` of masks, which are put together. What is not square is
+    cropped to its central square. Raises ValueError that names a file or folder that is missing,
+    damaged, of another size than its picture, of 16 bits a value, grey among pictures in colour,
+    or not the one that the set's own table describes.
     """
     table = {"file": "sha256", "mask": "mask_sha256"}  # which column has the digests of which files
     folder = check_files(folder, "wheels", table)
@@ -292,6 +299,12 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
                 f"no pictures in {str(folder / split / 'good')!r}: expected MVTec AD's layout, "
                 "train/good, test/good and test/<defect>; put the pictures there"
             )
+    if splits.count("train") < 2:
+        raise ValueError(
+            f"1 picture in {str(folder / 'train' / 'good')!r}: expected at least 2, from which to "
+            "see what varies among good ones; put more there"
+        )
+    check_modes(paths, folder)
     # Training and validation come first in the list; what stands there shall be good.
     stray = sorted(set(kinds[: splits.index("test")]) - {"good"})
     if stray:
@@ -320,12 +333,88 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
     )
 
 
+def inspected(size: int = 128, category: str | None = None) -> Inspection:
+    """The parts that notebook 06 looks for defects on, always with pictures for validation.
+
+    By default our `wheels`; with `COURSE_DATA` the folder `$COURSE_DATA/mvtec_ad/<category>`, where
+    `category` comes from `$COURSE_CATEGORY` unless given, and is "capsule" where that is not set.
+    Where a set has none for validation, a fifth of its good training pictures is, by a seeded
+    draw. Raises ValueError as `wheels` does, and for a category that is not there.
+    """
+    folder = None
+    if real_data():
+        category = category or os.environ.get("COURSE_CATEGORY") or "capsule"
+        folder = real_data() / "mvtec_ad" / category
+        if not folder.is_dir():
+            there = [sub.name for sub in subfolders(folder.parent)]
+            raise ValueError(
+                f"no folder {str(folder)!r}: expected one in MVTec AD's layout; put it there, or "
+                f"choose COURSE_CATEGORY from {there}"
+            )
+    parts = wheels(size, folder)
+    if len(parts.validation):
+        return parts
+    # As many draws on every machine, and a sorted part, as in `split`.
+    order = torch.randperm(len(parts.train), generator=torch.Generator().manual_seed(0))
+    count = max(1, len(parts.train) // 5)
+    validation = parts.train[order[:count]].sort().values
+    return parts._replace(train=parts.train[order[count:]].sort().values, validation=validation)
+
+
+def check_modes(paths: list[Path], folder: Path) -> None:
+    """Raise ValueError that names pictures of 16 bits a value, or grey ones among coloured ones.
+
+    A camera takes all alike; one that differs is a mistake, and would be found as a defect. Files
+    that cannot be opened are left to `read_all`.
+    """
+    modes = {}
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                modes[path] = image.mode
+        except Exception:  # decoders raise whatever they like on damaged files
+            continue
+    deep = [path for path, mode in modes.items() if mode.startswith(("I", "F"))]
+    grey = [path for path, mode in modes.items() if mode in ("1", "L", "LA")]
+    for bad, what in ((deep, "16 bits a value"), (grey, "grey among pictures in colour")):
+        # A set that is grey throughout is as its camera took it.
+        if not bad or (bad is grey and len(grey) == len(modes)):
+            continue
+        names = ", ".join(path.relative_to(folder).as_posix() for path in bad[:5])
+        raise ValueError(
+            f"{len(bad)} of {len(paths)} pictures in {str(folder)!r} have {what}: {names}"
+            f"{', ...' if len(bad) > 5 else ''}. Expected 8 bits, and all grey or all in colour; "
+            "convert them"
+        )
+
+
 def read_mask(path: Path, folder: Path, size: int) -> np.ndarray:
-    """The mask of a picture in MVTec's layout, float32 `(size, size)` of 0 and 1; all 0 if good."""
+    """The mask of a picture in MVTec's layout, float32 `(size, size)` of 0 and 1; all 0 if good.
+
+    Where a picture has a folder of masks, as in MVTec LOCO AD, a pixel of any of them counts.
+    """
     kind = path.parent.name
     if kind == "good":
         return np.zeros((size, size), np.float32)
-    file = folder / "ground_truth" / kind / f"{path.stem}_mask.png"
+    masks = folder / "ground_truth" / kind
+    if (masks / path.stem).is_dir():
+        files = picture_files(masks / path.stem)
+        if not files:
+            raise ValueError(
+                f"no masks in {str(masks / path.stem)!r}: expected 000.png, ..., as MVTec LOCO AD "
+                "has them; put them there, or take ground_truth away"
+            )
+        # There each kind of fault has a grey level of its own, none of them 0.
+        parts = [one_mask(file, path, folder, size) > 0 for file in files]
+        return np.any(parts, axis=0).astype(np.float32)
+    # MVTec's masks are 0 and 255; what stands between came of a lossy copy.
+    grey = one_mask(masks / f"{path.stem}_mask.png", path, folder, size)
+    return (grey > 127).astype(np.float32)
+
+
+def one_mask(file: Path, path: Path, folder: Path, size: int) -> np.ndarray:
+    """One file of a picture's mask, uint8 `(size, size)`. Raises ValueError that names it."""
+    kind = path.parent.name
     name = file.relative_to(folder).as_posix()
     try:
         with Image.open(path) as picture, Image.open(file) as mask:
@@ -338,8 +427,7 @@ def read_mask(path: Path, folder: Path, size: int) -> np.ndarray:
             f"mask {name} in {str(folder)!r} cannot be read ({about}): expected one of the size of "
             f"test/{kind}/{path.name}; put it there, or take ground_truth away"
         ) from None
-    # MVTec's masks are 0 and 255; what stands between came of a lossy copy.
-    return (np.asarray(grey) > 127).astype(np.float32)
+    return np.asarray(grey)
 
 
 class Collection(NamedTuple):

@@ -99,18 +99,20 @@ def _slope(grey: torch.Tensor) -> torch.Tensor:
 ERRORS = {"squared": squared_error, "gradient": gradient_difference}
 
 
-def error_maps(pictures: torch.Tensor, restored: torch.Tensor, error: str) -> torch.Tensor:
-    """The error `(N, 1, H, W)` of restorations `(R, N, 3, H, W)`, averaged over the R of them.
+def error_maps(pictures: torch.Tensor, restored: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Each of `ERRORS` for restorations `(R, N, 3, H, W)`, averaged over the R: `(N, 1, H, W)`.
 
-    `error` is one of `ERRORS`. Raises ValueError.
+    Raises ValueError.
     """
-    if error not in ERRORS or restored.shape[1:] != pictures.shape:
+    if restored.shape[1:] != pictures.shape:
         raise ValueError(
-            f"error={error!r}, pictures {tuple(pictures.shape)}, restored "
-            f"{tuple(restored.shape)}: expected one of {', '.join(ERRORS)}, and (N, 3, H, W) with "
-            "(R, N, 3, H, W)"
+            f"pictures {tuple(pictures.shape)}, restored {tuple(restored.shape)}: expected "
+            "(N, 3, H, W) and (R, N, 3, H, W)"
         )
-    return torch.stack([ERRORS[error](pictures, one) for one in restored]).mean(0)
+    maps = {}
+    for name, error in ERRORS.items():
+        maps[name] = torch.stack([error(pictures, one) for one in restored]).mean(0)
+    return maps
 
 
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -137,28 +139,39 @@ def standardise(maps: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
 
 
 class Scorer(NamedTuple):
-    """Settings that turn restorations into maps and scores; chosen on validation pictures."""
+    """Settings that turn error maps into anomaly maps and scores; chosen on validation pictures."""
 
-    error: str = "squared"  # one of ERRORS
+    errors: tuple[str, ...] = ("squared",)  # of ERRORS
     sigmas: tuple[float, ...] = (2.0,)  # of the blur, in pixels; maps of several are averaged
     standardised: bool = True
     quantile: float = 1.0  # of a map's pixels; 1 is the largest
 
-    def maps(self, errors: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
-        """Anomaly maps `(N, 1, H, W)` of error maps, beside those of good pictures."""
-        total = torch.zeros_like(errors)
+    def maps(self, errors: dict, good: dict) -> torch.Tensor:
+        """Anomaly maps `(N, 1, H, W)` of `error_maps`, beside those of good pictures.
+
+        Of several errors the largest counts at each pixel.
+        """
+        return combine([self._of_one(errors[name], good[name]) for name in self.errors])
+
+    def _of_one(self, error: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros_like(error)
         for sigma in self.sigmas:
-            blurred, usual = smooth(errors, sigma), smooth(good, sigma)
+            blurred, usual = smooth(error, sigma), smooth(good, sigma)
             if self.standardised:
                 total += standardise(blurred, usual)
             else:
-                # In units of the usual error, so that several errors can be added.
+                # In units of the usual error, so that several errors can be compared.
                 total += blurred / (usual.mean() + 1e-12)
         return total / len(self.sigmas)
 
     def scores(self, maps: torch.Tensor) -> torch.Tensor:
         """One score for each picture `(N,)`: the quantile of its map's pixels."""
         return maps.flatten(1).quantile(self.quantile, dim=1)
+
+
+def combine(maps: list[torch.Tensor]) -> torch.Tensor:
+    """One map of several: at each pixel the largest, as one alarm is enough."""
+    return torch.stack(maps).amax(0)
 
 
 # ---- Without restoring ----
