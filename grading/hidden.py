@@ -15,6 +15,7 @@ from numbers import Real
 
 import numpy as np
 import torch
+from scipy import ndimage
 from skimage.filters import median
 from torch.nn import functional as F
 
@@ -481,13 +482,13 @@ def small_denoiser(ask: Ask) -> None:
     seen, others = turned[digits.train[:900]], turned[digits.validation[:60]]
     noisy = corrupt.add_noise(others, "salt_and_pepper", 0.4, seed=seed)
     course = "__import__('autoencoders.{0}', fromlist=['x'])"
-    training, losses, noises = (course.format(n) for n in ("training", "losses", "noise"))
+    training, losses, noises = (course.format(n) for n in ("training", "losses", "corrupt"))
     torch_, kept = "__import__('torch')", "small_denoiser.graded"
     ask(f"{torch_}.manual_seed({SEED}) and 0")
     ask("setattr(small_denoiser, 'graded', small_denoiser()) or 0")
     count = number(ask(f"sum(p.numel() for p in {kept}.parameters())"), "the number of parameters")
     check(0 < count <= 20_000, f"small_denoiser: {count:,} parameters, expected 1 to 20,000")
-    fresh = f"lambda x: ({noises}.add(x, 'salt_and_pepper', 0.4), x)"
+    fresh = f"lambda x: ({noises}.add_noise(x, 'salt_and_pepper', 0.4), x)"
     settings = f"epochs=15, batch_size=16, lr=6e-3, prepare_batch={fresh}"
     loss = f"{losses}.binary_cross_entropy"
     ask(
@@ -747,6 +748,59 @@ def kernel_distance(ask: Ask) -> None:
         )
 
 
+def hiding_masks(ask: Ask) -> None:
+    """Orders, sizes and numbers of parts that no notebook shows; each mask by its own patches."""
+    random, torch_ = draw("hiding_masks"), "__import__('torch')"
+    for size, patch, parts in ((12, 2, 5), (24, 8, 3), (9, 3, 2)):
+        side = size // patch
+        order = random.permutation(side * side)
+        call = f"hiding_masks({torch_}.from_numpy(order), {size}, {patch}, {parts}).float().numpy()"
+        what = f"hiding_masks, {size} pixels, patches of {patch}, {parts} parts"
+        answer = array(ask(call, order=order), what, (parts, 1, size, size))
+        right = np.zeros((parts, side, side))
+        for position, number_of_patch in enumerate(order):
+            right[position % parts, number_of_patch // side, number_of_patch % side] = 1
+        right = right.repeat(patch, 1).repeat(patch, 2)[:, None]
+        wrong = int((answer != right).any(0).sum())
+        check(wrong == 0, f"{what}: {wrong} of {size * size} pixels wrong; expected 0")
+
+
+def region_overlap(ask: Ask) -> None:
+    """Random regions of many sizes, some joined at corners alone, at several thresholds."""
+    random = draw("region_overlap")
+    masks = (random.random((3, 14, 14)) < 0.25).astype(float)
+    masks[2] = 0  # a picture without any region
+    maps = np.round(random.normal(size=masks.shape) + masks, 1)
+    for threshold in (0.0, 0.5, float(np.round(random.uniform(0.5, 1.5), 1))):
+        call = f"region_overlap(masks, maps, {threshold})"
+        answer = number(ask(call, masks=masks, maps=maps), "region_overlap")
+        shares = []
+        for mask, one in zip(masks, maps, strict=True):
+            labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+            for region in range(1, count + 1):
+                shares.append((one[labels == region] > threshold).mean())
+        right = float(np.mean(shares))
+        check(
+            abs(answer - right) < 1e-6,
+            f"region_overlap of {len(shares)} regions at {threshold}: {answer:.4f}; "
+            f"expected {right:.4f}",
+        )
+
+
+def alarm_threshold(ask: Ask) -> None:
+    """Scores in any order, rates that a computer cannot store exactly, and one too low."""
+    random = draw("alarm_threshold")
+    for n, rate in ((20, 0.15), (40, 0.05), (7, 0.5), (50, 0.58)):
+        scores = random.permutation(np.arange(n) * 1.5 - 3)
+        answer = ask(f"alarm_threshold(scores, {rate})", scores=scores)
+        answer = number(answer, "alarm_threshold")
+        right = float(np.sort(scores)[::-1][int(rate * n + 1e-9)])
+        check(
+            abs(answer - right) < 1e-9,
+            f"alarm_threshold of {n} scores at {rate}: {answer:.3f}; expected {right:.3f}",
+        )
+
+
 TESTS: dict[str, Callable[[Ask], None]] = {
     test.__name__: test
     for test in (
@@ -766,5 +820,8 @@ TESTS: dict[str, Callable[[Ask], None]] = {
         reparameterised,
         divergence,
         kernel_distance,
+        hiding_masks,
+        region_overlap,
+        alarm_threshold,
     )
 }

@@ -87,3 +87,75 @@ def test_bad_noise(kind, amount):
         match=f"kind='{kind}', amount={amount}: expected one of uniform, gaussian, salt_and_pepper",
     ):
         corrupt.add_noise(torch.rand(1, 1, 4, 4), kind, amount)
+
+
+def test_grey_is_bt601_and_has_no_colour():
+    x = torch.rand(2, 3, 8, 8)
+    y = corrupt.grey(x)
+    expected = 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
+    for channel in range(3):
+        torch.testing.assert_close(y[:, channel], expected)
+    with pytest.raises(ValueError, match="1 channels: expected 3"):
+        corrupt.grey(x[:, :1])
+
+
+@pytest.mark.parametrize(("patch", "parts"), [(1, 3), (4, 3), (8, 4), (16, 1)])
+def test_masks_are_disjoint_and_cover_all(patch, parts):
+    masks = corrupt.disjoint_masks(16, patch, parts, n=2)
+    assert masks.shape == (2, parts, 1, 16, 16)
+    torch.testing.assert_close(masks.sum(1), torch.ones(2, 1, 16, 16))
+    areas = masks.sum((2, 3, 4)) / patch**2
+    assert areas.max() - areas.min() <= 1, "as many patches in each, give or take one"
+    squares = masks.unfold(3, patch, patch).unfold(4, patch, patch)
+    assert (squares == squares[..., :1, :1]).all()
+
+
+@pytest.mark.parametrize(("patch", "parts"), [(3, 3), (0, 2), (8, 5), (4, 0)])
+def test_masks_that_cannot_be(patch, parts):
+    with pytest.raises(ValueError, match=f"size=16, patch={patch}, parts={parts}: expected"):
+        corrupt.disjoint_masks(16, patch, parts)
+
+
+def test_tasks_keep_the_target_and_hide_their_share():
+    x = torch.rand(6, 3, 48, 48) * 0.9 + 0.1
+    for task, shares in (
+        (corrupt.without_parts, (0.3, 0.37)),
+        (corrupt.without_most, (0.74, 0.76)),
+    ):
+        seen, target = task(x)
+        assert target is x
+        hidden = (seen == 0).all(1)
+        assert shares[0] < hidden.float().mean() < shares[1]
+        kept = ~hidden[:, None].expand_as(x)
+        assert torch.equal(seen[kept], x[kept])
+        assert not torch.equal(task(x)[0], seen), "fresh masks each time"
+    assert torch.equal(corrupt.without_colours(x)[0], corrupt.grey(x))
+
+
+def test_drawn_defects_change_the_mask_and_nothing_else():
+    x = torch.full((8, 3, 64, 64), 0.5)
+    x[:, :, 16:48, 16:48] = torch.tensor([0.7, 0.3, 0.2])[:, None, None]
+    y, masks = corrupt.draw_defects(x, seed=3)
+    assert masks.unique().tolist() == [0, 1] and masks.flatten(1).sum(1).min() >= 1
+    assert (masks.mean((1, 2, 3)) < 0.1).all()
+    near = torch.nn.functional.max_pool2d(masks, 5, stride=1, padding=2) > 0
+    assert torch.equal(y[~near.expand_as(y)], x[~near.expand_as(x)])
+    # A transplant from elsewhere may look the same in a flat picture; the others never do.
+    for i in (0, 1, 2, 4, 5, 6):
+        inside = masks[i].bool().expand_as(y[i])
+        assert (y[i] - x[i])[inside].abs().max() > 0.02
+    # Always the same, whatever comes after; other ones for another seed.
+    assert torch.equal(corrupt.draw_defects(x[:2], seed=3)[0], y[:2])
+    assert not torch.equal(corrupt.draw_defects(x, seed=4)[0], y)
+    assert y.min() >= 0 and y.max() <= 1
+
+
+def test_defects_lie_on_the_part():
+    x = torch.full((20, 3, 64, 64), 0.9)
+    x[:, :, :, :32] = 0.1  # the part fills the left half
+    x[:, :, :, -1] = 0.9
+    x[:, :, 0] = x[:, :, -1] = 0.9
+    x[:, :, :, 0] = 0.9
+    masks = corrupt.draw_defects(x, seed=0)[1]
+    centre = (masks * torch.arange(64.0)).sum((1, 2, 3)) / masks.sum((1, 2, 3))
+    assert (centre < 40).all()

@@ -330,6 +330,81 @@ def test_wheels_that_are_not_whole(tmp_path, damage, expected):
         data.wheels(64, tmp_path)
 
 
+def as_loco(folder):
+    """The mask becomes a folder of two, as in MVTec LOCO AD and Auto VI: left and right of it."""
+    file = folder / "ground_truth/scratch/000_mask.png"
+    mask = np.asarray(Image.open(file))
+    file.unlink()
+    (folder / "ground_truth/scratch/000").mkdir()
+    middle = np.nonzero(mask)[1].mean()
+    left = np.arange(mask.shape[1]) < middle
+    # There each kind of fault has a grey level of its own.
+    Image.fromarray(mask // 255 * np.uint8(90) * left).save(
+        folder / "ground_truth/scratch/000/000.png"
+    )
+    Image.fromarray(mask * ~left).save(folder / "ground_truth/scratch/000/001.png")
+    return folder
+
+
+def test_masks_in_a_folder_for_each_picture(tmp_path):
+    before = data.wheels(128, small_wheels(tmp_path)).masks
+    after = data.wheels(128, as_loco(tmp_path)).masks
+    assert before.sum() > 0 and torch.equal(before, after)
+    (tmp_path / "ground_truth/scratch/000/001.png").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"mask ground_truth/scratch/000/001.png"):
+        data.wheels(128, tmp_path)
+    for file in (tmp_path / "ground_truth/scratch/000").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match=r"no masks in .*ground_truth/scratch/000"):
+        data.wheels(128, tmp_path)
+
+
+def convert(folder, name, mode):
+    path = folder / name
+    if mode == "I;16":
+        deep = np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 257
+        Image.fromarray(deep).save(path)
+    else:
+        Image.open(path).convert(mode).save(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "what"), [("I;16", "16 bits a value"), ("L", "grey among pictures in colour")]
+)
+def test_a_picture_of_another_kind_is_named(tmp_path, mode, what):
+    convert(small_wheels(tmp_path), "train/good/001.png", mode)
+    with pytest.raises(ValueError, match=rf"{what}: train/good/001.png"):
+        data.wheels(64, tmp_path)
+
+
+def test_a_grey_camera_is_welcome_and_a_single_picture_is_not(tmp_path):
+    small_wheels(tmp_path)
+    for path in tmp_path.glob("t*/*/*.png"):
+        convert(tmp_path, path.relative_to(tmp_path), "L")
+    pictures = data.wheels(64, tmp_path).pictures
+    assert (pictures == pictures[:, :1]).all()
+    (tmp_path / "train/good/001.png").unlink()
+    with pytest.raises(ValueError, match=r"1 picture in .*train/good.*expected at least 2"):
+        data.wheels(64, tmp_path)
+
+
+def test_inspected_parts_always_have_validation(tmp_path, monkeypatch):
+    monkeypatch.delenv("COURSE_DATA", raising=False)
+    assert torch.equal(data.inspected(32).validation, data.wheels(32).validation)
+    small_wheels(tmp_path / "mvtec_ad" / "wheel")
+    monkeypatch.setenv("COURSE_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=r"capsule.*choose COURSE_CATEGORY from \['wheel'\]"):
+        data.inspected(32)
+    monkeypatch.setenv("COURSE_CATEGORY", "wheel")
+    for number in range(2, 10):
+        path = tmp_path / "mvtec_ad/wheel/train/good"
+        shutil.copy(path / "000.png", path / f"{number:03d}.png")
+    parts = data.inspected(32)
+    assert (len(parts.train), len(parts.validation)) == (8, 2)
+    assert sorted(torch.cat([parts.train, parts.validation]).tolist()) == list(range(10))
+    assert parts.pictures.shape[0] == 12 and parts.defects == ["good", "scratch"]
+
+
 @pytest.mark.parametrize("name", ["train/good/001.png", "ground_truth/scratch/000_mask.png"])
 def test_wheels_differ_from_their_table(tmp_path, name):
     small_wheels(tmp_path)

@@ -178,7 +178,7 @@ def names(packs) -> dict:
         "codec": packs,
         "recipes": recipes,
     }
-    names = modules | {"noise": noise}
+    names = modules | {"corrupt": corrupt}
     for name in hidden.TESTS:
         exec(BY_ID[name][2].source, names)
     return names
@@ -582,6 +582,37 @@ WRONG = {
         ("old = kernel_distance\nkernel_distance = lambda a, b: -old(a, b)", "expected"),
         ("old = kernel_distance\nkernel_distance = lambda a, b: old(a[:30], b[:30])", "expected"),
         ("kernel_distance = lambda a, b: 'small'", "expected"),
+    ],
+    "hiding_masks": [
+        ("old = hiding_masks\nhiding_masks = lambda o, s, p, n: 1 - old(o, s, p, n)", "wrong"),
+        ("old = hiding_masks\nhiding_masks = lambda o, s, p, n: old(o.flip(0), s, p, n)", "wrong"),
+        (
+            "old = hiding_masks\nhiding_masks = lambda o, s, p, n: old(o.argsort(), s, p, n)",
+            "wrong",
+        ),
+        ("old = hiding_masks\nhiding_masks = lambda o, s, p, n: old(o, s, p, n)[:, 0]", "array"),
+    ],
+    "region_overlap": [
+        (  # All pixels alike: large regions count more.
+            "region_overlap = lambda k, m, t: float((m[k > 0] > t).mean())",
+            "expected",
+        ),
+        ("old = region_overlap\nregion_overlap = lambda k, m, t: old(k, m, t - 0.05)", "expected"),
+        (  # Pixels that touch at a corner are apart.
+            "def region_overlap(k, m, t):\n"
+            "    from scipy import ndimage\n"
+            "    found = [ndimage.label(mask) for mask in k]\n"
+            "    return float(np.mean([(one[labels == i] > t).mean()\n"
+            "        for (labels, n), one in zip(found, m) for i in range(1, n + 1)]))",
+            "expected",
+        ),
+        ("region_overlap = lambda k, m, t: None", "expected a number"),
+    ],
+    "alarm_threshold": [
+        ("alarm_threshold = lambda s, r: float(np.quantile(s, 1 - r))", "expected"),
+        ("alarm_threshold = lambda s, r: float(np.sort(s)[::-1][int(r * len(s)) - 1])", "expected"),
+        ("alarm_threshold = lambda s, r: float(np.sort(s)[::-1][int(r * len(s))])", "expected"),
+        ("alarm_threshold = lambda s, r: s", "expected a number"),
     ],
 }
 

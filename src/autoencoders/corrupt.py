@@ -207,7 +207,10 @@ def _on_the_part(picture: torch.Tensor, random: np.random.Generator) -> tuple[fl
     border = torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], 1)
     away = (picture - border.median(1).values[:, None, None]).abs().amax(0)  # (H, W)
     # The upper half: a threshold would fail where a part fills the picture, border and all.
-    ys, xs = torch.nonzero(away >= away.median(), as_tuple=True)
+    on_part = away > away.median()
+    if not on_part.any():  # one colour only: anywhere will do
+        on_part = torch.ones_like(on_part)
+    ys, xs = torch.nonzero(on_part, as_tuple=True)
     chosen = random.integers(len(ys))
     return ys[chosen].item(), xs[chosen].item()
 

@@ -4,7 +4,6 @@ A network that has only seen good parts restores a defective one as if it were g
 picture and its restoration differ, there may be a defect.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 from torch.nn import functional as F
-from torchvision.transforms.functional import gaussian_blur
 
 from autoencoders import corrupt
 
@@ -117,9 +115,9 @@ def error_maps(pictures: torch.Tensor, restored: torch.Tensor) -> dict[str, torc
 
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Maps `(N, 1, H, W)` blurred by a Gaussian of `sigma` pixels, cut off at three of them."""
-    if sigma == 0:
-        return maps
-    return gaussian_blur(maps, 2 * round(3 * sigma) + 1, sigma)
+    # SciPy blurs rows, then columns: for a wide blur far faster than a convolution in two.
+    blurred = ndimage.gaussian_filter(maps.numpy(), (0, 0, sigma, sigma), truncate=3.0)
+    return torch.from_numpy(blurred)
 
 
 def standardise(maps: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
@@ -289,49 +287,51 @@ def pro(masks, maps, limit: float = 0.3) -> float:
     x = np.concatenate([[0.0], false_alarms[last]])
     y = np.concatenate([[0.0], overlap[last]])
     # Cut at the limit, with a last point between two where it falls.
+    at_limit = np.interp(limit, x, y)
     inside = x < limit
     x = np.append(x[inside], limit)
-    y = np.append(y[inside], np.interp(limit, false_alarms[last], overlap[last]))
+    y = np.append(y[inside], at_limit)
     return float(np.trapezoid(y, x) / limit)
 
 
-def interval(
-    defective, scores, score: Callable = auroc, draws: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """`score(defective, scores)` and its 95 % interval by bootstrap over pictures.
+def interval(defective, scores, draws: int = 1000, seed: int = 0) -> tuple[float, float, float]:
+    """The AUROC and its 95 % interval by bootstrap over pictures: (value, low, high).
 
-    Good and defective ones are drawn apart, so that there are always as many of each. Returns
-    (value, low, high). Raises ValueError.
+    Good and defective ones are drawn apart, so that there are always as many of each. Raises
+    ValueError.
     """
     defective, scores = _two_kinds(defective, scores)
-    values = [score(defective[i], scores[i]) for i in _draws(defective, draws, seed)]
-    return (score(defective, scores), *np.percentile(values, (2.5, 97.5)).tolist())
+    values = _drawn_aurocs(defective, scores, draws, seed)
+    return (auroc(defective, scores), *np.percentile(values, (2.5, 97.5)).tolist())
 
 
 def paired_interval(
-    defective, a, b, score: Callable = auroc, draws: int = 1000, seed: int = 0
+    defective, a, b, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """How much better `a` scores than `b` on the same pictures, with its 95 % interval.
+    """By how much the AUROC of `a` exceeds that of `b` on the same pictures: (value, low, high).
 
-    The same pictures are drawn for both, so what makes a picture hard for both cancels out. As
-    `interval`.
+    The same pictures are drawn for both, so what makes a picture hard for both cancels out. Else
+    as `interval`.
     """
     defective, a = _two_kinds(defective, a)
-    b = np.asarray(b, float).ravel()
-    values = []
-    for i in _draws(defective, draws, seed):
-        values.append(score(defective[i], a[i]) - score(defective[i], b[i]))
-    difference = score(defective, a) - score(defective, b)
+    _, b = _two_kinds(defective, b)
+    values = _drawn_aurocs(defective, a, draws, seed) - _drawn_aurocs(defective, b, draws, seed)
+    difference = auroc(defective, a) - auroc(defective, b)
     return (difference, *np.percentile(values, (2.5, 97.5)).tolist())
 
 
-def _draws(defective: np.ndarray, draws: int, seed: int) -> list[np.ndarray]:
-    """Numbers of items, drawn with repetition from each of the two kinds."""
+def _drawn_aurocs(defective, scores, draws: int, seed: int) -> np.ndarray:
+    """AUROCs `(draws,)` of items drawn with repetition from each of the two kinds."""
     random = np.random.default_rng(seed)
-    kinds = np.flatnonzero(defective), np.flatnonzero(~defective)
-    return [
-        np.concatenate([random.choice(kind, len(kind)) for kind in kinds]) for _ in range(draws)
-    ]
+    bad, good = scores[defective], scores[~defective]
+    # Once for all: 1 where the defective one of a pair scores higher, one half where both agree.
+    won = (bad[:, None] > good) + 0.5 * (bad[:, None] == good)
+    values = np.empty(draws)
+    for i in range(draws):
+        rows = random.integers(len(bad), size=len(bad))
+        columns = random.integers(len(good), size=len(good))
+        values[i] = won[rows][:, columns].mean()
+    return values
 
 
 def threshold(good_scores, false_alarms: float) -> float:
