@@ -38,6 +38,8 @@ def restore(
     for some in pictures.split(batch):
         # The same masks for every batch, so that a picture's restoration is its own.
         generator = torch.Generator().manual_seed(seed)
+        # Convolutions are a fifth faster on a CPU where the channels of a pixel lie together.
+        some = some.contiguous(memory_format=torch.channels_last)
         parts.append(_restore(model, task, some, generator))
     return torch.cat(parts, 1)
 
