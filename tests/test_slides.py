@@ -677,6 +677,7 @@ def test_the_same_talk_of_real_photographs(tmp_path):
     shutil.copytree(ROOT / "slides" / "figures", tmp_path / "figures")
     there = {"cars_sample": "COURSE_DATA/cars", "scikit-learn's digits": "COURSE_DATA/MNIST"}
     there["datasets/turntable"] = "COURSE_DATA/FashionMNIST"
+    there["datasets/wheels"] = "COURSE_DATA/mvtec_ad"
     real = {
         name: {
             **result,
