@@ -788,7 +788,7 @@ def region_overlap(ask: Ask) -> None:
 
 
 def alarm_threshold(ask: Ask) -> None:
-    """Scores in any order, rates that a computer cannot store exactly, and one too low."""
+    """Scores in any order, and rates that a computer cannot store exactly."""
     random = draw("alarm_threshold")
     for n, rate in ((20, 0.15), (40, 0.05), (7, 0.5), (50, 0.58)):
         scores = random.permutation(np.arange(n) * 1.5 - 3)

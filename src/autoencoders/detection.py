@@ -49,15 +49,14 @@ def _restore(model, task, x, generator) -> torch.Tensor:
         return model(corrupt.grey(x))[None]
     size = x.shape[-1]
     if task == "masked":
-        shown = corrupt.disjoint_masks(
-            size, corrupt.MASKED_PATCH, corrupt.QUARTERS, generator=generator
-        )[0]
+        patch, parts = corrupt.MASKED_PATCH, corrupt.QUARTERS
+        shown = corrupt.disjoint_masks(size, patch, parts, generator=generator)[0].to(x)
         filled = sum(model(x * mask) * (1 - mask) for mask in shown)
         # Each pixel is hidden by all masks but one.
         return (filled / (len(shown) - 1))[None]
     restored = []
     for patch in corrupt.PATCHES:
-        hidden = corrupt.disjoint_masks(size, patch, corrupt.THIRDS, generator=generator)[0]
+        hidden = corrupt.disjoint_masks(size, patch, corrupt.THIRDS, generator=generator)[0].to(x)
         restored.append(sum(model(x * (1 - mask)) * mask for mask in hidden))
     return torch.stack(restored)
 
@@ -118,8 +117,8 @@ def error_maps(pictures: torch.Tensor, restored: torch.Tensor) -> dict[str, torc
 def smooth(maps: torch.Tensor, sigma: float) -> torch.Tensor:
     """Maps `(N, 1, H, W)` blurred by a Gaussian of `sigma` pixels, cut off at three of them."""
     # SciPy blurs rows, then columns: for a wide blur far faster than a convolution in two.
-    blurred = ndimage.gaussian_filter(maps.numpy(), (0, 0, sigma, sigma), truncate=3.0)
-    return torch.from_numpy(blurred)
+    blurred = ndimage.gaussian_filter(maps.cpu().numpy(), (0, 0, sigma, sigma), truncate=3.0)
+    return torch.from_numpy(blurred).to(maps)
 
 
 def standardise(maps: torch.Tensor, good: torch.Tensor) -> torch.Tensor:
