@@ -79,6 +79,16 @@ def test_errors_in_closed_form():
         detection.error_maps(x, x)
 
 
+def test_gradient_similarity_in_closed_form():
+    # Ramps of 0.01 and 0.02 a pixel: between the two neighbours lie 0.02 and 0.04.
+    ramp = torch.arange(32.0).expand(1, 3, 32, 32)
+    constant = 170 / 255**2
+    similar = (2 * 0.02 * 0.04 + constant) / (0.02**2 + 0.04**2 + constant)
+    found = detection.gradient_difference(0.01 * ramp, 0.02 * ramp, scales=1)
+    inside = found[..., 2:-2, 2:-2]
+    torch.testing.assert_close(inside, torch.full_like(inside, 1 - similar), atol=1e-4, rtol=0)
+
+
 def test_blur_keeps_the_sum_and_is_a_gaussian():
     point = torch.zeros(1, 1, 41, 41)
     point[..., 20, 20] = 1
@@ -194,6 +204,15 @@ def test_pro_at_its_ends():
     assert detection.pro(masks, 1 - masks) == 0
     with pytest.raises(ValueError, match="limit=0: expected a share"):
         detection.pro(masks, masks, 0)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region():
+    masks = np.zeros((1, 1, 9, 9))
+    masks[0, 0, 1, 1] = masks[0, 0, 2, 2] = masks[0, 0, 7, 7] = 1
+    maps = np.zeros_like(masks)
+    maps[0, 0, 1, 1] = maps[0, 0, 2, 2] = 2  # one region of two is found, not two of three
+    # From 1/2 without any false alarm, in a straight line to 1 where all are raised.
+    assert detection.pro(masks, maps) == pytest.approx(0.5 + 0.5 * 0.15)
 
 
 def test_intervals_hold_the_value_and_pairs_are_narrower():
