@@ -3,7 +3,7 @@
 `run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/. `run.py
 --in-place` is for authors: it stores the outputs in the notebooks, and results and figures in
 slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
-numbers, and no picture, as slides/results_mnist.json and slides/results_photographs.json. It lives
+numbers, and no picture, as slides/results_mnist.json, slides/results_photographs.json, ... It lives
 beside what it runs, because it is no part of what a student reads in `src/`. A failing cell exits
 with status 1.
 """
@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
-from autoencoders import course, report
+from autoencoders import course, data, report
 
 HERE = Path(__file__).resolve().parent
 # The longest cell takes about a minute. On a machine that is busy with other things it may take
@@ -67,11 +67,14 @@ def main(in_place: bool) -> int:
     return 0
 
 
+# One run reads one category, `data.category`; a file keeps those of all, by their names.
+MVTEC = "COURSE_DATA/mvtec_ad"
 # What is kept of a run on real data, by the data set that a number comes from.
 KEPT = {
     "COURSE_DATA/MNIST": "results_mnist.json",
     "COURSE_DATA/FashionMNIST": "results_fashion_mnist.json",
     "COURSE_DATA/cars": "results_photographs.json",
+    MVTEC: "results_mvtec_ad.json",
 }
 
 
@@ -83,11 +86,25 @@ def keep() -> int:
         if not chosen:
             print(f"no numbers of {source} in {course.results_folder()}: nothing to keep")
             continue
+        if source == MVTEC:
+            chosen = of_category(chosen, course.load_results(course.COMMITTED / file))
         text = json.dumps(chosen, indent=1, sort_keys=True, ensure_ascii=False)
         with course.replacing(course.COMMITTED / file) as part:
             part.write_text(text + "\n", "utf-8")
         print(f"slides/{file}: {len(chosen)} numbers of {source}")
     return 0
+
+
+def of_category(results: dict, kept: dict) -> dict:
+    """What is kept of other categories, and these results as those of `data.category`.
+
+    `anomaly.image_pca` becomes `capsule.image_pca`.
+    """
+    category = data.category()
+    others = {name: r for name, r in kept.items() if not name.startswith(f"{category}.")}
+    for name, result in results.items():
+        others[f"{category}.{name.partition('.')[2]}"] = result
+    return others
 
 
 def execute(notebook, label: str, name: str) -> bool:

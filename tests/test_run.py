@@ -170,3 +170,15 @@ def test_numbers_of_real_data_are_kept_by_their_set(monkeypatch, tmp_path, capsy
     assert {name: result["value"] for name, result in kept.items()} == {"denoising.x": 1}
     assert not (tmp_path / "results_photographs.json").exists()
     assert "no numbers of COURSE_DATA/cars" in capsys.readouterr().out
+
+
+def test_categories_of_mvtec_are_kept_side_by_side(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_OUT", str(tmp_path / "out"))
+    monkeypatch.setattr(run.course, "COMMITTED", tmp_path)
+    for category, value in (("bottle", 1), ("capsule", 2), ("bottle", 3)):
+        monkeypatch.setenv("COURSE_CATEGORY", category)
+        report.record("anomaly.image_bar", value, source=run.MVTEC)
+        run.keep()
+    kept = course.load_results(tmp_path / "results_mvtec_ad.json")
+    values = {name: result["value"] for name, result in kept.items()}
+    assert values == {"bottle.image_bar": 3, "capsule.image_bar": 2}

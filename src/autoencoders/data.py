@@ -333,18 +333,24 @@ def wheels(size: int = 128, folder: str | Path | None = None) -> Inspection:
     )
 
 
-def inspected(size: int = 128, category: str | None = None) -> Inspection:
+def category() -> str:
+    """The category of MVTec AD that a run with `COURSE_DATA` reads: `$COURSE_CATEGORY`, or capsule.
+
+    The capsule has the official split, and is not solved without a network.
+    """
+    return os.environ.get("COURSE_CATEGORY") or "capsule"
+
+
+def inspected(size: int = 128) -> Inspection:
     """The parts that notebook 06 looks for defects on, always with pictures for validation.
 
-    By default our `wheels`; with `COURSE_DATA` the folder `$COURSE_DATA/mvtec_ad/<category>`, where
-    `category` comes from `$COURSE_CATEGORY` unless given, and is "capsule" where that is not set.
+    By default our `wheels`; with `COURSE_DATA` the folder `$COURSE_DATA/mvtec_ad/<category>`.
     Where a set has none for validation, a fifth of its good training pictures is, by a seeded
     draw. Raises ValueError as `wheels` does, and for a category that is not there.
     """
     folder = None
     if real_data():
-        category = category or os.environ.get("COURSE_CATEGORY") or "capsule"
-        folder = real_data() / "mvtec_ad" / category
+        folder = real_data() / "mvtec_ad" / category()
         if not folder.is_dir():
             there = [sub.name for sub in subfolders(folder.parent)]
             raise ValueError(
