@@ -382,9 +382,10 @@ def check_modes(paths: list[Path], folder: Path) -> None:
             continue
     deep = [path for path, mode in modes.items() if mode.startswith(("I", "F"))]
     grey = [path for path, mode in modes.items() if mode in ("1", "L", "LA")]
+    if len(grey) == len(modes):
+        grey = []  # grey throughout, as the camera took it
     for bad, what in ((deep, "16 bits a value"), (grey, "grey among pictures in colour")):
-        # A set that is grey throughout is as its camera took it.
-        if not bad or (bad is grey and len(grey) == len(modes)):
+        if not bad:
             continue
         names = ", ".join(path.relative_to(folder).as_posix() for path in bad[:5])
         raise ValueError(
