@@ -788,9 +788,9 @@ def region_overlap(ask: Ask) -> None:
 
 
 def alarm_threshold(ask: Ask) -> None:
-    """Scores in any order, and rates that a computer cannot store exactly."""
+    """Scores in any order, rates that a computer cannot store exactly, and one too low."""
     random = draw("alarm_threshold")
-    for n, rate in ((20, 0.15), (40, 0.05), (7, 0.5), (50, 0.58)):
+    for n, rate in ((20, 0.15), (40, 0.05), (7, 0.5), (50, 0.58), (10, 0.35), (100, 0.29)):
         scores = random.permutation(np.arange(n) * 1.5 - 3)
         answer = ask(f"alarm_threshold(scores, {rate})", scores=scores)
         answer = number(answer, "alarm_threshold")
@@ -799,6 +799,11 @@ def alarm_threshold(ask: Ask) -> None:
             abs(answer - right) < 1e-9,
             f"alarm_threshold of {n} scores at {rate}: {answer:.3f}; expected {right:.3f}",
         )
+    # An expression has no `try`; a thread's result keeps what was raised in it.
+    pool = "__import__('concurrent.futures', fromlist=['x']).ThreadPoolExecutor(1)"
+    raised = f"type({pool}.submit(alarm_threshold, scores, 0.04).exception()).__name__"
+    answer = ask(raised, scores=np.arange(20.0))
+    check(answer == "ValueError", f"0.04 with 20 scores: {answer!r:.40}; expected a ValueError")
 
 
 TESTS: dict[str, Callable[[Ask], None]] = {

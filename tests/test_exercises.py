@@ -613,6 +613,14 @@ WRONG = {
         ("alarm_threshold = lambda s, r: float(np.sort(s)[::-1][int(r * len(s)) - 1])", "expected"),
         ("alarm_threshold = lambda s, r: float(np.sort(s)[::-1][int(r * len(s))])", "expected"),
         ("alarm_threshold = lambda s, r: s", "expected a number"),
+        (
+            "alarm_threshold = lambda s, r: float(np.sort(s)[::-1][int(r * len(s) + 1e-9)])",
+            "expected a ValueError",
+        ),
+        (
+            "alarm_threshold = lambda s, r: float(np.quantile(s, 1 - r, method='lower'))",
+            "expected",
+        ),
     ],
 }
 
