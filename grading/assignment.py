@@ -20,8 +20,8 @@ HERE = Path(__file__).resolve().parent
 CARRIED = (
     "src",
     "cars_sample",
-    "datasets/turntable/turntable.csv",
-    "datasets/turntable/*.webp",
+    "datasets/turntable",
+    "datasets/wheels",
     "pyproject.toml",
     "requirements.lock",
     "LICENSE",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-NUMBER = re.compile(r"<!--(?:(mnist|photographs):)?([a-z0-9_.]+)-->[^<]*<!---->")
+NUMBER = re.compile(r"<!--(?:([a-z_]+):)?([a-z0-9_.]+)-->[^<]*<!---->")
 
 
 def filled(text: str) -> str:
@@ -16,8 +16,8 @@ def filled(text: str) -> str:
     up, with two decimals below 1, else with one.
     """
     results = {}
-    for kind in ("", "mnist", "photographs"):
-        path = ROOT / "slides" / (f"results_{kind}.json" if kind else "results.json")
+    for path in (ROOT / "slides").glob("results*.json"):
+        kind = path.stem.removeprefix("results").removeprefix("_")
         results[kind] = json.loads(path.read_text("utf-8"))
 
     def number(match):
