@@ -487,6 +487,61 @@ def test_bodies_that_are_not_whole(small_bodies):
         data.bodies(32, small_bodies)
 
 
+@pytest.fixture
+def paintings(tmp_path):
+    """Three classes of two pictures: grey, see-through, wide, high, and names with accents."""
+    made = {
+        "dürer/1.png": ("L", (40, 40)),
+        "dürer/2.png": ("RGBA", (40, 60)),
+        "monet/1.jpg": ("RGB", (90, 30)),
+        "monet/été.jpg": ("RGB", (50, 40)),
+        "vermeer/1.png": ("P", (40, 40)),
+        "vermeer/2.webp": ("RGB", (40, 40)),
+    }
+    for name, (mode, size) in made.items():
+        file = tmp_path / "paintings" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size).save(file)
+    return tmp_path / "paintings"
+
+
+def test_sorted_pictures_of_all_kinds(paintings):
+    found = data.sorted_pictures(paintings, 32)
+    assert found.pictures.shape == (6, 3, 32, 32)
+    assert found.classes == ["dürer", "monet", "vermeer"]
+    assert found.label.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.train.tolist() == list(range(6)) and len(found.unseen) == 0
+    assert "monet/été.jpg" in found.files
+
+
+def test_sorted_pictures_that_cannot_be_used(paintings):
+    (paintings / "monet" / "1.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"1 of 6 pictures .* monet/1.jpg"):
+        data.sorted_pictures(paintings, 32)
+    (paintings / "monet" / "1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 pictures of class 'monet'.*at least 2"):
+        data.sorted_pictures(paintings, 32)
+    (paintings / "monet" / "été.jpg").unlink()
+    with pytest.raises(ValueError, match=r"0 pictures of class 'monet'"):
+        data.sorted_pictures(paintings, 32)
+    shutil.rmtree(paintings / "monet")
+    shutil.rmtree(paintings / "vermeer")
+    with pytest.raises(ValueError, match=r"1 folders in .*at least 2"):
+        data.sorted_pictures(paintings, 32)
+    with pytest.raises(ValueError, match=r"0 folders in .*nowhere"):
+        data.sorted_pictures(paintings / "nowhere", 32)
+
+
+def test_the_collection_of_notebook_07(paintings, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", str(paintings.parent))
+    found, shapes = data.uneven(32)
+    assert found.classes == ["dürer", "monet", "vermeer"]
+    assert shapes.tolist() == [[40, 40], [40, 60], [90, 30], [50, 40], [40, 40], [40, 40]]
+    monkeypatch.delenv("COURSE_DATA")
+    found, shapes = data.uneven(32)
+    assert len(found.unseen) == 280 and (shapes == 128).all()
+
+
 def test_bodies_differ_from_their_table(small_bodies):
     rows = [row for row in table("bodies") if (small_bodies / row["file"]).exists()]
     write_table(small_bodies / "bodies.csv", rows)

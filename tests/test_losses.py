@@ -33,6 +33,43 @@ def test_cross_entropy_of_a_clueless_and_of_a_sure_model():
     torch.testing.assert_close(sure["accuracy"], torch.tensor(1.0))
 
 
+def test_cross_entropy_with_weights_and_with_shifted_logits():
+    logits = torch.tensor([[2.0, 0.0], [0.5, 1.0], [0.0, 3.0]])
+    label = torch.tensor([0, 0, 1])
+    nats = -logits.log_softmax(1)[torch.arange(3), label]
+    weight = torch.tensor([1.0, 4.0])
+    weighted = losses.cross_entropy(lambda x: logits, (None, label), weight)["loss"]
+    torch.testing.assert_close(weighted, (nats[0] + nats[1] + 4 * nats[2]) / 6)
+    # A class that is nine times as frequent is nine times as likely before anything is seen.
+    shift = torch.tensor([0.9, 0.1]).log()
+    shifted = losses.cross_entropy(lambda x: logits, (None, label), shift=shift)
+    odds = logits.exp() * torch.tensor([0.9, 0.1])
+    expected = -(odds / odds.sum(1, keepdim=True))[torch.arange(3), label].log().mean()
+    torch.testing.assert_close(shifted["loss"], expected)
+    # What is right is asked of the logits themselves.
+    torch.testing.assert_close(shifted["accuracy"], torch.tensor(2 / 3))
+
+
+def test_cross_entropy_of_mixed_labels():
+    logits = torch.tensor([[1.0, 2.0, 0.0]])
+    mixed = losses.cross_entropy(lambda x: logits, (None, torch.tensor([[0.3, 0.7, 0.0]])))
+    expected = -(logits.log_softmax(1) * torch.tensor([[0.3, 0.7, 0.0]])).sum()
+    torch.testing.assert_close(mixed["loss"], expected)
+    torch.testing.assert_close(mixed["accuracy"], torch.tensor(1.0))
+
+
+def test_focal_loss_forgets_what_is_sure():
+    logits = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    label = torch.tensor([0, 0])
+    p = torch.tensor([0.5, 1 / (1 + math.exp(-3))])
+    expected = (-((1 - p) ** 2) * p.log()).mean()
+    torch.testing.assert_close(losses.focal(lambda x: logits, (None, label))["loss"], expected)
+    plain = losses.cross_entropy(lambda x: logits, (None, label))["loss"]
+    torch.testing.assert_close(
+        losses.focal(lambda x: logits, (None, label), gamma=0)["loss"], plain
+    )
+
+
 def test_binary_cross_entropy_of_the_closed_form():
     target = torch.tensor([[0.0, 1.0, 0.3]])
     expected = -(math.log(0.8) + math.log(0.2) + 0.3 * math.log(0.2) + 0.7 * math.log(0.8)) / 3

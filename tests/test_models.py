@@ -149,6 +149,25 @@ def test_classifiers_learn_one_batch(model):
     assert history["train_accuracy"][-1] == 1
 
 
+def test_the_residual_network_learns_one_batch():
+    torch.manual_seed(0)
+    model = models.ResidualNetwork(classes=7, width=8, levels=3)
+    x, label = torch.rand(14, 3, 32, 32), torch.arange(14) % 7
+    assert model(x).shape == (14, 7)
+    assert model.maps(x).shape == (14, 32, 4, 4)
+    torch.testing.assert_close(model.features(x), model.maps(x).mean((2, 3)))
+    history = training.fit(model, losses.cross_entropy, (x, label), epochs=60, lr=3e-3)
+    assert history["train_accuracy"][-1] == 1
+
+
+def test_a_residual_block_that_learnt_nothing_passes_its_input_on():
+    block = models.ResidualBlock(8, 8)
+    torch.nn.init.zeros_(block.body[-1].weight)  # of the last normalisation
+    x = torch.rand(2, 8, 6, 6)
+    torch.testing.assert_close(block(x), x)
+    assert models.ResidualBlock(8, 16, stride=2)(x).shape == (2, 16, 3, 3)
+
+
 def test_the_composite_is_one_after_the_other():
     denoiser, classifier = models.DenseDenoiser(), models.DenseClassifier()
     both, x = models.DenoiseAndClassify(denoiser, classifier), torch.rand(2, 1, 28, 28)
@@ -177,6 +196,7 @@ def test_a_sure_denoiser_still_learns_in_bfloat16():
         (models.ConvDenoiser(3, 4), (1, 1, 28, 28), r"\(N, 3, H, W\)"),
         (models.DenseClassifier(), (1, 3, 28, 28), r"\(N, 1, 28, 28\)"),
         (models.ConvClassifier(), (28, 28), r"\(N, 1, H, W\)"),
+        (models.ResidualNetwork(7), (1, 1, 64, 64), r"\(N, 3, H, W\)"),
     ],
 )
 def test_wrong_shapes(model, shape, wanted):
@@ -190,6 +210,7 @@ def test_wrong_shapes(model, shape, wanted):
         lambda: models.DenseDenoiser(hidden=0),
         lambda: models.ConvDenoiser(width=0),
         lambda: models.ConvClassifier(0),
+        lambda: models.ResidualNetwork(classes=0),
     ],
 )
 def test_sizes_of_nothing(make):

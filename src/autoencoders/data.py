@@ -44,6 +44,7 @@ SAMPLES = {
     "cars": "cars_sample",
     "MNIST": "scikit-learn's digits",
     "mvtec_ad": "datasets/wheels",
+    "paintings": "datasets/bodies",
 }
 RESTORE = "Expected the files as they came with the course; restore them: git checkout datasets"
 TURNTABLE_COLUMNS = (
@@ -482,6 +483,60 @@ def bodies(size: int = 128, folder: str | Path | None = None) -> Collection:
         classes,
         [path.relative_to(folder).as_posix() for path in paths],
     )
+
+
+def sorted_pictures(folder: str | Path, size: int = 128) -> Collection:
+    """The pictures of a folder with a subfolder for each class, as torchvision's ImageFolder.
+
+    All are for training; `classification.folds` makes splits. Each is cropped to its central
+    square. Raises ValueError that names a class with fewer than two pictures, which can be in no
+    split, and one that names all bad files.
+    """
+    folder = Path(folder)
+    classes = subfolders(folder)
+    paths = []
+    for sub in classes:
+        found = picture_files(sub)
+        if len(found) < 2:
+            raise ValueError(
+                f"{len(found)} pictures of class {sub.name!r} in {str(folder)!r}: expected at "
+                "least 2, one to learn from and one to test; put more there, or take the folder "
+                "away"
+            )
+        paths += found
+    if len(classes) < 2:
+        raise ValueError(
+            f"{len(classes)} folders in {str(folder)!r}: expected at least 2, one for each class, "
+            "with its pictures in it"
+        )
+    names = [sub.name for sub in classes]
+    return Collection(
+        to_float(read_all(paths, size, folder)),
+        torch.tensor([names.index(path.parent.name) for path in paths]),
+        torch.arange(len(paths)),
+        torch.arange(0),
+        names,
+        [path.relative_to(folder).as_posix() for path in paths],
+    )
+
+
+def uneven(size: int = 128) -> tuple[Collection, torch.Tensor]:
+    """The collection of notebook 07, and width and height of each file in pixels, `(N, 2)`.
+
+    By default our `bodies`, which come in two splits; with `COURSE_DATA` the paintings in
+    `$COURSE_DATA/paintings/<artist>/`, in one. Raises ValueError.
+    """
+    if real_data():
+        folder = real_data() / "paintings"
+        collection = sorted_pictures(folder, size)
+    else:
+        folder = ROOT / "datasets" / "bodies"
+        collection = bodies(size)
+    shapes = []
+    for file in collection.files:
+        with Image.open(folder / file) as image:
+            shapes.append(image.size)
+    return collection, torch.tensor(shapes)
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -47,15 +47,41 @@ def binary_cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tenso
         return {"loss": F.binary_cross_entropy(y.float(), target.float())}
 
 
-def cross_entropy(model: torch.nn.Module, batch) -> dict[str, torch.Tensor]:
+def cross_entropy(
+    model: torch.nn.Module,
+    batch,
+    weight: torch.Tensor | None = None,
+    shift: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
     """Cross-entropy of `(input, label)`, in nats, averaged over the batch.
 
-    Beside it stands the share of right answers, "accuracy".
+    Beside it stands the share of right answers, "accuracy". A label is a number, `(N,)`, or a share
+    of each class, `(N, classes)`. `weight` `(classes,)` multiplies the loss of a class's pictures;
+    `shift` `(classes,)` is added to the logits (logit adjustment, Menon et al. 2021,
+    arXiv:2007.07314, equation 10).
     """
     x, label = batch
     logits = model(x).float()  # (N, classes)
+    shifted = logits if shift is None else logits + shift
+    number = label if label.dim() == 1 else label.argmax(1)
     return {
-        "loss": F.cross_entropy(logits, label),
+        "loss": F.cross_entropy(shifted, label, weight),
+        "accuracy": (logits.argmax(1) == number).float().mean(),
+    }
+
+
+def focal(model: torch.nn.Module, batch, gamma: float = 2.0) -> dict[str, torch.Tensor]:
+    """Focal loss of `(input, label)`, averaged over the batch, and "accuracy".
+
+    Cross-entropy in which a picture counts the less, the surer its right class already is (Lin et
+    al. 2017, arXiv:1708.02002, equation 4).
+    """
+    x, label = batch
+    logits = model(x).float()  # (N, classes)
+    nats = F.cross_entropy(logits, label, reduction="none")  # -log p, (N,)
+    unsure = (1 - (-nats).exp()) ** gamma
+    return {
+        "loss": (unsure * nats).mean(),
         "accuracy": (logits.argmax(1) == label).float().mean(),
     }
 

@@ -317,6 +317,66 @@ def load(path: str | Path, kind: type[nn.Module]) -> nn.Module:
     return model.eval()
 
 
+class ResidualBlock(nn.Module):
+    """Two convolutions and a way around them (He et al. 2016, arXiv:1512.03385, figure 2).
+
+    `(N, inputs, H, W)` -> `(N, outputs, H/stride, W/stride)`. The convolutions only have to learn
+    what is to be added to their input, so that a block that is not needed does no harm.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1):
+        super().__init__()
+        self.body = nn.Sequential(
+            _normalised(inputs, outputs, stride),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.around = nn.Identity()
+        # Where the shape changes, the way around must change it too.
+        if stride > 1 or inputs != outputs:
+            self.around = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (self.body(x) + self.around(x)).relu()
+
+
+class ResidualNetwork(nn.Module):
+    """Small residual classifier of pictures `(N, 3, H, W)` in [0, 1].
+
+    Returns logits `(N, classes)`. `width` is the number of channels of the first block; each of the
+    `levels - 1` further ones doubles it and halves the map. `maps(x)` is what the last block makes,
+    `features(x)` its mean over all places. Raises ValueError.
+    """
+
+    def __init__(self, classes: int, width: int = 24, levels: int = 4):
+        super().__init__()
+        _positive(classes=classes, width=width, levels=levels)
+        self.arguments = {"classes": classes, "width": width, "levels": levels}
+        widths = [width * 2**level for level in range(levels)]
+        blocks = [ResidualBlock(width, width)]
+        for inputs, outputs in pairwise(widths):
+            blocks.append(ResidualBlock(inputs, outputs, stride=2))
+        self.blocks = nn.Sequential(  #            (N, 3, 64, 64), written for 64x64
+            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False),  # (N, 24, 32, 32)
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            *blocks,  #                            (N, 192, 4, 4)
+        )
+        self.answer = nn.Linear(widths[-1], classes)
+
+    def maps(self, x: torch.Tensor) -> torch.Tensor:
+        _shape(x, 3, 1)
+        return self.blocks(2 * x - 1)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.maps(x).mean((2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.answer(self.features(x))
+
+
 class AttributeClassifier(nn.Module):
     """Convolutional classifier that answers several questions about a picture `(N, C, H, W)`.
 
