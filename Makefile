@@ -63,7 +63,7 @@ grade-example: $(STAMP) ## grade two made-up submissions of notebook 01: build/e
 	@env -u COURSE_DATA $(BIN)/python grading/example.py $(OPTIONS)
 
 lab: $(STAMP) ## open the notebooks in JupyterLab; results go to build/
-	@$(BIN)/jupyter lab --notebook-dir notebooks
+	@$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks
 
 bench: $(STAMP) ## what the fast paths gain (DATA=folder: our codec against others on your pictures)
 ifdef DATA

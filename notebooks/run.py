@@ -1,6 +1,7 @@
 """Execute every notebook of this folder in order, each in a fresh kernel, and show the results.
 
-`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/. `run.py
+`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/. `run.py 02`
+executes only those whose names begin with 02, and keeps the numbers of the others. `run.py
 --in-place` is for authors: it stores the outputs in the notebooks, and results and figures in
 slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
 numbers, and no picture, as slides/results_mnist.json, slides/results_photographs.json, ... It lives
@@ -8,6 +9,7 @@ beside what it runs, because it is no part of what a student reads in `src/`. A 
 with status 1.
 """
 
+import glob
 import json
 import os
 import re
@@ -31,7 +33,7 @@ CELL_SECONDS = 1800
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def main(in_place: bool) -> int:
+def main(in_place: bool, beginning: str = "") -> int:
     if in_place and course.real_data():
         print(
             "COURSE_DATA is set: stored outputs come from cars_sample; unset it, or use `make run`"
@@ -45,11 +47,13 @@ def main(in_place: bool) -> int:
         os.environ.setdefault("COURSE_OUT", str(course.BUILD))
     # Without the numbers of an earlier run, perhaps on other data: what the table at the end and
     # the talk show was measured in this one.
-    (course.results_folder() / "results.json").unlink(missing_ok=True)
+    if not beginning:
+        (course.results_folder() / "results.json").unlink(missing_ok=True)
 
-    paths = sorted(HERE.glob("*.ipynb"))
+    paths = sorted(HERE.glob(f"{glob.escape(beginning)}*.ipynb"))
     if not paths:
-        print("no notebooks yet: nothing to execute")
+        print(f"no notebooks {beginning}*.ipynb in {HERE}: nothing to execute")
+        return 1 if beginning else 0
     course.BUILD.mkdir(exist_ok=True)
     started = time.monotonic()
     for number, path in enumerate(paths, 1):
@@ -209,4 +213,6 @@ def summary(notebooks: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(keep() if "--keep" in sys.argv[1:] else main("--in-place" in sys.argv[1:]))
+    options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
+    names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    sys.exit(keep() if "--keep" in options else main("--in-place" in options, "".join(names[:1])))

@@ -121,6 +121,21 @@ def test_make_run_writes_to_build_alone(house, environment):
     assert "\nbuild/\n" in f"\n{(ROOT / '.gitignore').read_text()}"
 
 
+def test_one_notebook_is_executed_by_its_beginning(house):
+    shutil.copy(house / "notebooks" / "tiny.ipynb", house / "notebooks" / "02_other.ipynb")
+    (house / "build").mkdir()
+    kept = (house / "slides" / "results.json").read_text("utf-8")
+    (house / "build" / "results.json").write_text(kept)
+    start(house, "notebooks/run.py", "02")
+    assert {path.name for path in (house / "build").glob("*.ipynb")} == {"02_other.ipynb"}
+    assert value(house / "build") == {"tiny.value": 2.5, "gone.value": 1.5}
+
+
+def test_no_notebook_of_that_beginning(house, capsys):
+    assert run.main(in_place=False, beginning="77") == 1
+    assert "no notebooks 77*.ipynb" in capsys.readouterr().out
+
+
 def test_make_notebooks_refreshes_what_is_committed(house):
     before = tree(house)
     start(house, "notebooks/run.py", "--in-place", COURSE_OUT="build")

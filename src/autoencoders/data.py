@@ -46,7 +46,10 @@ SAMPLES = {
     "mvtec_ad": "datasets/wheels",
     "paintings": "datasets/bodies",
 }
-RESTORE = "Expected the files as they came with the course; restore them: git checkout datasets"
+RESTORE = (
+    "Expected the files as they came with the course; restore them: git checkout datasets, or take "
+    "them again from where you have the course"
+)
 TURNTABLE_COLUMNS = (
     "sheet",
     "row",

@@ -312,7 +312,8 @@ def load(path: str | Path, kind: type[nn.Module]) -> nn.Module:
         about = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise course.CorruptFileError(
             f"{path.name} cannot be read ({about}): expected a whole file of models.save with a "
-            f"{kind.__name__}; restore it: git checkout {path.parent.name}/{path.name}"
+            f"{kind.__name__}; restore it: git checkout {path.parent.name}/{path.name}, or take it "
+            "again from where you have the course"
         ) from None
     return model.eval()
 
