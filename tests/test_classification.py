@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn import metrics as sklearn_metrics
+from torch.nn import functional as F
 
 from autoencoders import classification, data
 from autoencoders.metrics import wilson
@@ -33,6 +34,10 @@ def test_a_copy_has_nearly_the_same_hash_and_another_picture_has_not():
     assert differ[same].max() <= 6 < differ[~same].min()
     # A median leaves half of the bits on each side, whatever the picture.
     assert (hashes.sum(1) == 32).all()
+    # Only what is coarse counts: of a thumbnail of 16 pixels little else is left.
+    thumbnails = F.interpolate(F.interpolate(x, size=16, mode="area"), size=128, mode="bilinear")
+    blurred = classification.perceptual_hash(thumbnails)
+    assert (hashes != blurred).sum(1).float().mean() <= 4
     darker = classification.perceptual_hash(0.8 * x)
     assert (hashes != darker).sum(1).max() <= 2
 
@@ -95,16 +100,16 @@ def test_scores_are_those_of_their_definitions():
 
 def test_the_interval_of_balanced_accuracy():
     rng = np.random.default_rng(0)
-    label = np.repeat([0, 1], [400, 40])
-    right = (rng.random(440) < np.where(label == 0, 0.9, 0.5)).astype(float)
+    label = np.repeat([0, 1, 2], [300, 100, 40])
+    right = (rng.random(440) < np.array([0.9, 0.7, 0.5])[label]).astype(float)
     mean, low, high = classification.balanced_interval(label, right)
-    predicted = np.where(right > 0, label, 1 - label)
+    predicted = np.where(right > 0, label, (label + 1) % 3)
     assert mean == pytest.approx(sklearn_metrics.balanced_accuracy_score(label, predicted))
     # The normal approximation, each class with its own variance.
     variance = 0.0
-    for number, n in ((0, 400), (1, 40)):
+    for number, n in ((0, 300), (1, 100), (2, 40)):
         p = right[label == number].mean()
-        variance += p * (1 - p) / n / 4
+        variance += p * (1 - p) / n / 9
     assert high - low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.1)
     # Paired: two methods that are right on the same pictures do not differ at all.
     assert classification.balanced_interval(label, right - right) == (0, 0, 0)

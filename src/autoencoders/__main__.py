@@ -4,13 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from autoencoders import download, inspection, recipes, search, turntable
+from autoencoders import download, inspection, recipes, remedies, search, turntable
 from autoencoders.codec import cli
 from autoencoders.codec import recipes as codec_recipes
 
 # Each writes one file, and goes on where it was interrupted.
 RECIPES = recipes.RECIPES | turntable.RECIPES | search.RECIPES | inspection.RECIPES
-RECIPES |= codec_recipes.RECIPES
+RECIPES |= codec_recipes.RECIPES | remedies.RECIPES
 
 
 def add_download(commands) -> None:
