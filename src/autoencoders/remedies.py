@@ -42,8 +42,7 @@ def varied(batch: tuple, size: int = SIZE) -> tuple:
 
 def train_classifier(
     model: torch.nn.Module,
-    pictures: torch.Tensor,
-    label: torch.Tensor,
+    train: tuple[torch.Tensor, ...],
     epochs: int,
     seed: int = 0,
     loss_fn=losses.cross_entropy,
@@ -54,16 +53,18 @@ def train_classifier(
 ) -> dict:
     """Train a classifier in place; returns `fit`'s history.
 
-    `weights` `(N,)` say how often a picture is drawn: None draws a class by the root of its share,
-    between as often as it occurs and equally often.
+    `train` are pictures and, as its last part, their labels. `weights` `(N,)` say how often a
+    picture is drawn: None draws a class by the root of its share, between as often as it occurs and
+    equally often.
     """
     if weights is None:
+        label = train[-1]
         weights = classification.class_weights(label, power=0.5)[label]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     history = training.fit(
         model,
         loss_fn,
-        (pictures, label),
+        train,
         epochs=epochs,
         batch_size=32,
         prepare_batch=prepare_batch,
@@ -119,8 +120,7 @@ def resolutions(out: Path) -> None:
         model = models.ResidualNetwork(len(cars.classes), width=16)
         train_classifier(
             model,
-            pictures[cars.train],
-            label,
+            (pictures[cars.train], label),
             epochs,
             seed,
             prepare_batch=partial(varied, size=size),
@@ -267,26 +267,15 @@ def train_turned(
     training.seed_everything(seed)
     model = models.ResidualNetwork(len(cars.classes), width)
     if condition == "settings alone":
-        pictures, label = cars.pictures[cars.train], cars.label[cars.train]
-        epochs = round(epochs * len(turning.train) / len(label))
-        train_classifier(
-            model, pictures, label, epochs, seed, prepare_batch=partial(varied, size=size)
-        )
-        return model
-    some = turning.train
-    prepare = _Turned(cars, share=1 / 3 if condition == "both" else 0.0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    training.fit(
-        model,
-        losses.cross_entropy,
-        (turning.pictures[some], cut_outs(turning)[some], turning.body_type[some]),
-        epochs=epochs,
-        batch_size=32,
-        prepare_batch=prepare,
-        optimizer=optimizer,
-        seed=seed,
-    )
-    return model.eval()
+        train = cars.pictures[cars.train], cars.label[cars.train]
+        epochs = round(epochs * len(turning.train) / len(cars.train))
+        prepare = partial(varied, size=size)
+    else:
+        some = turning.train
+        train = turning.pictures[some], cut_outs(turning)[some], turning.body_type[some]
+        prepare = _Turned(cars, share=1 / 3 if condition == "both" else 0.0)
+    train_classifier(model, train, epochs, seed, prepare_batch=prepare)
+    return model
 
 
 def turned_runs(out: Path) -> None:
