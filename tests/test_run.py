@@ -151,6 +151,15 @@ def test_make_notebooks_refreshes_what_is_committed(house):
     assert changed(first, tree(house)) == set()
 
 
+def test_committed_notebooks_were_executed_in_order_and_say_no_times():
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        code = [cell for cell in cells if cell.cell_type == "code"]
+        assert [cell.execution_count for cell in code] == [*range(1, len(code) + 1)], path.name
+        # What is of the run alone would differ from run to run.
+        assert not [cell for cell in code if "execution" in cell.metadata], path.name
+
+
 def test_make_slides_takes_what_is_committed(house):
     start(house, "notebooks/run.py")
     (house / "slides" / "figures").mkdir()
