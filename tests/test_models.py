@@ -168,6 +168,16 @@ def test_a_residual_block_that_learnt_nothing_passes_its_input_on():
     assert models.ResidualBlock(8, 16, stride=2)(x).shape == (2, 16, 3, 3)
 
 
+def test_the_way_around_is_a_convolution_of_one_pixel_with_a_stride():
+    """Written without the stride: its gradient writes past its memory (oneDNN, issue 6035)."""
+    block, x = models.ResidualBlock(8, 16, stride=2).eval(), torch.rand(2, 8, 7, 6)
+    convolution, normalisation = block.around
+    assert convolution.stride == (1, 1), f"{convolution}: the heap of a training is damaged"
+    torch.nn.init.zeros_(block.body[-1].weight)
+    wanted = torch.nn.functional.conv2d(x, convolution.weight, stride=2)
+    torch.testing.assert_close(block(x), normalisation(wanted).relu())
+
+
 def test_the_composite_is_one_after_the_other():
     denoiser, classifier = models.DenseDenoiser(), models.DenseClassifier()
     both, x = models.DenoiseAndClassify(denoiser, classifier), torch.rand(2, 1, 28, 28)

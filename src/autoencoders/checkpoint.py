@@ -36,6 +36,7 @@ def save(path: Path, fingerprint: dict[str, str], state: dict) -> None:
     full disk leaves the last good file. Raises OSError where nothing can be written.
     """
     content = {"format": FORMAT, "fingerprint": fingerprint, "random": random_states(), **state}
+    # To memory first: a file on a full disk would end in one of torch's own errors.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     part = path.with_name(path.name + ".part")
@@ -44,8 +45,8 @@ def save(path: Path, fingerprint: dict[str, str], state: dict) -> None:
         with open(part, "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+            os.fsync(file.fileno())  # else the new name may reach the disk before the content
+        os.replace(part, path)  # at once or not at all
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -64,6 +65,7 @@ def load(path: Path, fingerprint: dict[str, str]) -> dict:
     belongs to another run; nothing is changed then.
     """
     content = _read(path)
+    # Compared before anything is set, so that a refused call leaves no trace.
     differing = differences(content["fingerprint"], fingerprint)
     if differing:
         shown = "; ".join(differing[:SHOWN])
@@ -112,6 +114,7 @@ def differences(before: dict[str, str], now: dict[str, str]) -> list[str]:
 
 def random_states() -> dict:
     """The states of all random number generators, as types that a safe `torch.load` accepts."""
+    # NumPy's is an array, which is not among the types that are safe to load.
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -146,6 +149,7 @@ def fingerprint(values: dict) -> dict[str, str]:
     entries = {}
     for name, value in values.items():
         entries |= describe(name, value)
+    # More threads add up in another order, and sums of floats depend on it.
     entries["threads"] = str(torch.get_num_threads())
     entries["torch"] = str(torch.__version__)  # its own class is nothing for a safe torch.load
     entries["Python"] = ".".join(platform.python_version_tuple()[:2])  # bytecode depends on it
@@ -178,6 +182,7 @@ def _parts(value) -> tuple[str, dict]:
     kind = type(value)
     if _installed(kind):
         return _name(kind), {}
+    # An object of the course or of a notebook: what it holds, and what calling it does.
     parts = dict(getattr(value, "__dict__", {}))
     if callable(value) and isinstance(kind.__call__, types.FunctionType):
         parts["__call__"] = kind.__call__
@@ -206,6 +211,7 @@ def _(value: Text):
 @_parts.register
 def _(value: torch.Tensor):
     kind = str(value.dtype).removeprefix("torch.")
+    # A weight of a loss, say, tells the reader of an error more than its hash does.
     if value.numel() <= 4:
         return f"{value.tolist()} {kind}", {}
     return f"{tuple(value.shape)} {kind} {_content([value])}", {}
@@ -214,6 +220,7 @@ def _(value: torch.Tensor):
 @_parts.register
 def _(value: np.ndarray):
     text = f"{value.shape} {value.dtype}"
+    # The bytes of objects are their addresses, others in each process.
     if value.dtype.hasobject:
         return text, {"values": value.tolist()}
     return f"{text} {_digest(np.ascontiguousarray(value).tobytes())}", {}
@@ -236,6 +243,7 @@ def _(value):
 @_parts.register(set)
 @_parts.register(frozenset)
 def _(value):
+    # Sorted: the order of a set of strings is another one in each process.
     return _shortened(", ".join(sorted(map(repr, value)))), {}
 
 
@@ -260,6 +268,7 @@ def _(value: types.FunctionType):
     parts = {}
     defaults = value.__defaults__ or ()
     arguments = value.__code__.co_varnames[: value.__code__.co_argcount]
+    # Defaults belong to the last arguments.
     parts |= zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True)
     parts |= value.__kwdefaults__ or {}
     for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
@@ -267,6 +276,7 @@ def _(value: types.FunctionType):
             parts[name] = cell.cell_contents
     if _installed(value):
         return _name(value), parts
+    # What it finds by name outside itself decides the result as much as its own lines.
     for name in sorted(set(_global_names(value.__code__))):
         used = value.__globals__.get(name)
         if used is not None and not isinstance(used, types.ModuleType):
@@ -279,7 +289,9 @@ def _(value: torch.optim.Optimizer):
     parts = {}
     for i, group in enumerate(value.param_groups):
         options = {key: option for key, option in group.items() if key != "params"}
+        # The parameters themselves are the model's, which is described by itself.
         options["shapes"] = str([tuple(parameter.shape) for parameter in group["params"]])
+        # One group is the rule: its options need no number before their names.
         inside = options if len(value.param_groups) == 1 else {f"group {i}": options}
         parts |= inside
     if value.state:  # one that has made steps before
@@ -291,6 +303,7 @@ def _(value: torch.optim.Optimizer):
 @_parts.register
 def _(value: nn.Module):
     parts = {}
+    # Each module has these of torch: hooks, and the tables of its parameters and parts.
     inherited = vars(nn.Module()).keys()
     for path, module in value.named_modules():
         start = f"{path}." if path else ""
@@ -310,6 +323,7 @@ def _content(tensors: list[torch.Tensor]) -> str:
     """A hash of the tensors' values, whatever their device and memory layout."""
     total = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
+        # As bytes: NumPy has no bfloat16.
         plain = tensor.detach().cpu().to_dense().contiguous().reshape(-1)
         total.update(plain.view(torch.uint8).numpy())
     return total.hexdigest()
@@ -337,6 +351,7 @@ def _installed(value) -> bool:
 
 @functools.cache
 def _is_library(module: str) -> bool:
+    # A notebook or a script: its lines change while its names stay.
     if module == "__main__" or module not in sys.modules:
         return False
     file = getattr(sys.modules[module], "__file__", None)

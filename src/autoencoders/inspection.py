@@ -71,6 +71,7 @@ def train_restorer(
         model,
         losses.mse,
         good,
+        # Fewer pictures come more often, so that each task and each set gets as many steps.
         epochs=max(1, round(steps * BATCH / len(good))),
         batch_size=min(BATCH, len(good)),
         lr=2e-3,
@@ -83,6 +84,7 @@ def train_restorer(
 
 def coloured(pictures: torch.Tensor) -> bool:
     """Whether any of the pictures `(N, 3, H, W)` has a colour that is not grey."""
+    # A grey picture saved as JPEG may differ by a few of 255 steps between its channels.
     return bool((pictures.amax(1) - pictures.amin(1)).max() > 0.02)
 
 
@@ -98,7 +100,7 @@ def write_weights(out: Path, task: str) -> None:
     parts = data.wheels()
     kept = out.with_name(f"{out.name}.checkpoint")
     models.save(train_restorer(task, parts.pictures[parts.train], checkpoint=kept), out)
-    kept.unlink(missing_ok=True)
+    kept.unlink(missing_ok=True)  # a training shorter than `save_seconds` wrote none
 
 
 def errors(model: nn.Module, task: str, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -121,6 +123,7 @@ def evaluate(
         "by_defect": {},
     }
     for number, name in enumerate(parts.defects[1:], 1):
+        # The good ones are the same for each defect: one rate of false alarms for all.
         some = (defect == 0) | (defect == number)
         if (defect == number).any():
             found["by_defect"][name] = detection.auroc(defect[some] > 0, scores[some])
@@ -138,6 +141,7 @@ def judge(unseen: dict, usual: dict, parts: data.Inspection) -> dict:
     """
     scored = {task: SCORER.maps(unseen[task], usual[task]) for task in unseen}
     mapped = {task: MAPPER.maps(unseen[task], usual[task]) for task in unseen}
+    # Any task may raise the alarm, so the largest of their values counts.
     if len(unseen) > 1:
         scored["combined"] = detection.combine([*scored.values()])
         mapped["combined"] = detection.combine([*mapped.values()])
@@ -198,6 +202,7 @@ def invent(good: torch.Tensor, n: int, seed: int = 0, epochs: int = 150) -> torc
     vae = generative.VAE(channels=3, size=good.shape[-1], latent=8, width=16)
     loss = partial(losses.elbo, beta=0.1)
     training.fit(vae, loss, good, epochs=epochs, batch_size=4, lr=2e-3, seed=seed)
+    # Drawn from the prior, and with no noise added: the decoder's mean is the picture.
     with torch.no_grad():
         return vae.eval().decode(generative.normal(n, 8, seed)).clamp(0, 1)
 
