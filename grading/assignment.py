@@ -22,6 +22,7 @@ CARRIED = (
     "cars_sample",
     "datasets/turntable",
     "datasets/wheels",
+    "datasets/bodies",
     "pyproject.toml",
     "requirements.lock",
     "LICENSE",

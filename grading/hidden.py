@@ -806,6 +806,86 @@ def alarm_threshold(ask: Ask) -> None:
     check(answer == "ValueError", f"0.04 with 20 scores: {answer!r:.40}; expected a ValueError")
 
 
+# ---- Notebook 07 ----
+
+
+def grouped_folds(ask: Ask) -> None:
+    """Classes and groups of many sizes, in any order; the same seed, and another."""
+    random = draw("grouped_folds")
+    for n, classes in ((3, 2), (5, 4), (4, 7)):
+        sizes = random.integers(1, 6, size=(classes, 12))  # of the groups of each class
+        label = np.repeat(np.arange(classes), sizes.sum(1))
+        group = np.repeat(random.permutation(sizes.size) + 100, sizes.ravel())
+        order = random.permutation(len(label))
+        label, group = label[order], group[order]
+        call, what = f"np.asarray(grouped_folds(label, group, {n}, seed=3))", "grouped_folds"
+        fold = array(ask(call, label=label, group=group), what, label.shape).astype(int)
+        check(
+            set(fold) == set(range(n)), f"{what}: folds {sorted(set(fold))}; expected 0 to {n - 1}"
+        )
+        for name in np.unique(group):
+            inside = sorted(set(fold[group == name]))
+            check(len(inside) == 1, f"{what}: a group is in the folds {inside}; expected one fold")
+        for number in range(classes):
+            counts = np.bincount(fold[label == number], minlength=n)
+            largest = sizes[number].max()
+            check(
+                np.ptp(counts) <= largest,
+                f"{what}: folds with {counts.tolist()} pictures of a class; expected at most "
+                f"{largest} apart, as many as its largest group has",
+            )
+        again = ask(call, label=label, group=group)
+        check(np.array_equal(again, fold), f"{what}: the same seed gave other folds")
+        other = ask(call.replace("seed=3", "seed=4"), label=label, group=group)
+        check(not np.array_equal(other, fold), f"{what}: another seed gave the same folds")
+
+
+def wilson_interval(ask: Ask) -> None:
+    """Against the roots of the quadratic equation that it solves."""
+    random = draw("wilson_interval")
+    cases = [(0, 7), (9, 9), (0, 0), *((int(random.integers(n)), n) for n in (5, 40, 3000))]
+    for k, n in cases:
+        for z in (1.96, 2.5758):
+            answer = ask(f"np.array(wilson_interval({k}, {n}, {z}), float)")
+            answer = array(answer, f"wilson_interval({k}, {n}, {z})", (2,))
+            right = np.array([0.0, 1.0])
+            if n:
+                equation = (n + z**2, -(2 * k + z**2), k**2 / n)
+                right = np.sort(np.roots(equation).real).clip(0, 1)
+            check(
+                np.allclose(answer, right, atol=1e-6),
+                f"wilson_interval({k}, {n}, {z}): {answer[0]:.4f} to {answer[1]:.4f}; "
+                f"expected {right[0]:.4f} to {right[1]:.4f}",
+            )
+
+
+def adjust_logits(ask: Ask) -> None:
+    """Some amounts, a class without a picture, and the caller's logits afterwards."""
+    random = draw("adjust_logits")
+    for tau in (0.5, 1.0, 1.7):
+        logits = random.normal(size=(9, 5))
+        counts = random.integers(2, 90, size=5)
+        answer = ask(f"adjust_logits(logits, counts, {tau})", logits=logits, counts=counts)
+        answer = array(answer, "adjust_logits", (9, 5))
+        right = logits - tau * np.log(counts / counts.sum())
+        # A number that all logits of a picture have in common changes nothing.
+        answer, right = (x - x.mean(1, keepdims=True) for x in (answer, right))
+        check(
+            np.allclose(answer, right, atol=1e-6),
+            f"adjust_logits, tau={tau}: {answer[0].round(3)} about their mean; "
+            f"expected {right[0].round(3)}",
+        )
+    counts[3] = 0
+    answer = ask("np.isneginf(adjust_logits(x, counts, 1.0))", x=logits, counts=counts)
+    answer = array(answer, "where adjust_logits is -inf", (9, 5))
+    check(
+        np.array_equal(answer, np.tile(counts == 0, (9, 1))),
+        "adjust_logits: expected -inf for the class without a picture, and nowhere else",
+    )
+    left = ask("(adjust_logits(x, counts, 1.0), x)[1]", x=logits, counts=counts)
+    check(np.array_equal(left, logits), "adjust_logits: the caller's logits were changed")
+
+
 TESTS: dict[str, Callable[[Ask], None]] = {
     test.__name__: test
     for test in (
@@ -828,5 +908,8 @@ TESTS: dict[str, Callable[[Ask], None]] = {
         hiding_masks,
         region_overlap,
         alarm_threshold,
+        grouped_folds,
+        wilson_interval,
+        adjust_logits,
     )
 }

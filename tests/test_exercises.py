@@ -622,6 +622,64 @@ WRONG = {
             "expected",
         ),
     ],
+    "grouped_folds": [
+        (  # Groups are torn apart.
+            "grouped_folds = lambda y, g, n, seed=0: "
+            "np.random.default_rng(seed).permutation(len(y)) % n",
+            "expected one fold",
+        ),
+        (  # Groups stay whole; nobody counts classes.
+            "def grouped_folds(y, g, n, seed=0):\n"
+            "    names, inverse = np.unique(g, return_inverse=True)\n"
+            "    return np.random.default_rng(seed).integers(n, size=len(names))[inverse]",
+            "at most",
+        ),
+        (
+            "old = grouped_folds\ngrouped_folds = lambda y, g, n, seed=0: old(y, g, n)",
+            "another seed",
+        ),
+        (
+            "old = grouped_folds\n"
+            "grouped_folds = lambda y, g, n, seed=0: old(y, g, n, np.random.randint(10**9))",
+            "the same seed",
+        ),
+        (
+            "old = grouped_folds\ngrouped_folds = lambda y, g, n, seed=0: old(y, g, n, seed) + 1",
+            "0 to",
+        ),
+    ],
+    "wilson_interval": [
+        (  # The normal approximation
+            "def wilson_interval(k, n, z=1.96):\n"
+            "    p = k / n if n else 0.5\n"
+            "    half = z * (p * (1 - p) / n) ** 0.5 if n else 0.5\n"
+            "    return max(0, p - half), min(1, p + half)",
+            "expected",
+        ),
+        ("old = wilson_interval\nwilson_interval = lambda k, n, z=1.96: old(k, n)", "expected"),
+        ("old = wilson_interval\nwilson_interval = lambda k, n, z=1.96: old(k, n, z)[::-1]", "to"),
+        (
+            "old = wilson_interval\nwilson_interval = lambda k, n, z=1.96: old(k, max(1, n), z)",
+            r"wilson_interval\(0, 0",
+        ),
+    ],
+    "adjust_logits": [
+        ("old = adjust_logits\nadjust_logits = lambda x, c, t: old(x, c, -t)", "expected"),
+        ("old = adjust_logits\nadjust_logits = lambda x, c, t: old(x, c, 1.0)", "expected"),
+        ("adjust_logits = lambda x, c, t: x - t * np.asarray(c) / np.sum(c)", "expected"),
+        (
+            "adjust_logits = lambda x, c, t: x - t * np.log(np.maximum(c, 1) / np.sum(c))",
+            "-inf for the class",
+        ),
+        (
+            "def adjust_logits(x, c, t):\n"
+            "    c = np.asarray(c, float)\n"
+            "    x -= t * np.log(np.where(c > 0, c, 1) / c.sum())\n"
+            "    x[:, c == 0] = -np.inf\n"
+            "    return x",
+            "were changed|expected",
+        ),
+    ],
 }
 
 

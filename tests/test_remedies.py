@@ -161,6 +161,48 @@ def test_recipes_write_what_the_notebook_reads(small, tmp_path, monkeypatch):
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 7)
 
 
+class Stub(torch.nn.Module):
+    """In place of the pretrained network: as many features, of the mean of each picture's left."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1280), requires_grad=False)
+
+    def forward(self, x):
+        assert x.min() >= 0 and x.max() <= 1
+        left = x[..., : x.shape[-1] // 2]
+        return left.mean((1, 2, 3))[:, None] * self.scale
+
+
+def test_features_are_those_of_a_picture_and_its_mirror_image(monkeypatch):
+    monkeypatch.setattr(remedies.pretrained, "Features", Stub)
+    x = torch.rand(35, 3, 16, 16)
+    found = remedies.imagenet_features(x, size=16)
+    assert found.shape == (35, 1280)
+    torch.testing.assert_close(found[:, 0], x.mean((1, 2, 3)))
+
+
+def test_recipes_of_the_pretrained_network(small, tmp_path, monkeypatch):
+    _, bodies = small
+    monkeypatch.setattr(remedies.pretrained, "Features", Stub)
+    remedies.write_features(tmp_path / "f.pt")
+    stored = torch.load(tmp_path / "f.pt", weights_only=True)["features"]
+    assert stored.shape == (len(bodies.pictures), 1280) and stored.dtype == torch.float16
+
+    remedies.fine_tuned(tmp_path / "t.json", epochs=1)
+    (run,) = json.loads((tmp_path / "t.json").read_text("utf-8"))
+    assert run["condition"] == "fine-tuned" and len(run["predicted"]) == len(bodies.unseen)
+    assert not (tmp_path / "t.json.checkpoint").exists()
+
+
+def test_fine_tuning_trains_the_encoder_too(monkeypatch):
+    monkeypatch.setattr(remedies.pretrained, "Features", Stub)
+    model = remedies.FineTuned(classes=7)
+    model.answer.weight.data += 1  # which begins with zeros
+    model(torch.rand(4, 3, 16, 16)).sum().backward()
+    assert model.encoder.scale.grad.abs().sum() > 0
+
+
 def quickly(train):
     return lambda condition, seed=0: train(condition, seed, epochs=1, size=32, width=4)
 

@@ -670,6 +670,7 @@ def test_the_talk_is_of_the_committed_results_or_of_the_run_that_is_asked_for(
 
 # What was measured on our cars in long trainings stays so with other pictures.
 ALWAYS_SAMPLE = ("archive.", "distillation.psnr", "latent_sweep.", "matched.", "seeds.", "steps.")
+ALWAYS_SAMPLE += ("classes.fine_tuned",)
 ALWAYS_SAMPLE += tuple(f"generation.{label}" for label in ("azimuth", "body_type", "paint"))
 
 
@@ -678,6 +679,7 @@ def test_the_same_talk_of_real_photographs(tmp_path):
     there = {"cars_sample": "COURSE_DATA/cars", "scikit-learn's digits": "COURSE_DATA/MNIST"}
     there["datasets/turntable"] = "COURSE_DATA/FashionMNIST"
     there["datasets/wheels"] = "COURSE_DATA/mvtec_ad"
+    there["datasets/bodies"] = "COURSE_DATA/paintings"
     real = {
         name: {
             **result,
