@@ -320,7 +320,7 @@ def imagenet_features(pictures: torch.Tensor, size: int = 224) -> torch.Tensor:
     """
     network = pretrained.Features()
     found = []
-    for some in tqdm(pictures.split(32)):
+    for some in tqdm(pictures.split(32), disable=None):
         large = F.interpolate(some, size=(size, size), mode="bicubic").clamp(0, 1)
         found.append((network(large) + network(large.flip(-1))) / 2)
     return torch.cat(found)
