@@ -132,14 +132,10 @@ def _walls(folder: Path, limits: Limits, command: list[str]) -> list[str]:
         HERE / "driver.py": "driver.py",
         folder: "submission",
     }
-    for name in (
-        "bench_photographs.csv",
-        "results_mnist.json",
-        "results_photographs.json",
-        "results_fashion_mnist.json",
-    ):
-        if (ROOT / "slides" / name).exists():
-            inside[ROOT / "slides" / name] = f"slides/{name}"
+    slides = ROOT / "slides"
+    for path in [slides / "bench_photographs.csv", *sorted(slides.glob("results_*.json"))]:
+        if path.exists():
+            inside[path] = f"slides/{path.name}"
     for path in [*inside, *_given()]:
         call += ["--ro-bind", str(path), f"{COURSE}/{inside.get(path, f'given/{path.name}')}"]
     call += ["--size", str(limits.disk), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]

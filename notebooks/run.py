@@ -79,6 +79,7 @@ KEPT = {
     "COURSE_DATA/FashionMNIST": "results_fashion_mnist.json",
     "COURSE_DATA/cars": "results_photographs.json",
     MVTEC: "results_mvtec_ad.json",
+    "COURSE_DATA/paintings": "results_paintings.json",
 }
 
 
