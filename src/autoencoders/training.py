@@ -344,6 +344,7 @@ class _Run:
         self.tally = _Tally()
         self.began = time.monotonic()
         self._note_progress()
+        self.model.train()
 
     @property
     def epoch(self) -> int:
@@ -359,7 +360,9 @@ class _Run:
         step = self.state.step
         batch, count = self.batches.draw(step)
         share = self.schedule(step, self.total)
-        self.model.train()
+        # After a validation. Not in each step: it visits every part of the model.
+        if not self.model.training:
+            self.model.train()
         for turn in self.turns:
             # Groups keep their proportions, such as a slower decoder.
             for group, peak in zip(turn.optimizer.param_groups, turn.peaks, strict=True):
