@@ -341,7 +341,7 @@ def digit_runs(out: Path, seeds: int = 5) -> None:
 
     A list of runs on scikit-learn's digits with "seed", "psnr" of each denoiser in dB, and for each
     arm in "right" a string with a 1 for each unseen digit that is read correctly and a 0 for each
-    other; the noise of these digits is that of the notebook. What is there already is kept. 8
+    other; the noise of these digits is that of the notebook. What is there already is kept. 4
     minutes on one core.
     """
     digits = data.digits()
@@ -377,7 +377,7 @@ def write_runs(runs: list[dict], out: Path) -> None:
         part.write_text(json.dumps(runs, indent=0) + "\n", "utf-8")
 
 
-# Minutes on one core of 2024: 8, 5, 5, 5, 8, 35.
+# Minutes on one core of 2024: 8, 5, 5, 5, 4, 35.
 RECIPES = {
     "autoencoder-1024": partial(autoencoder, latent=1024, width=32, epochs=2600),
     "autoencoder-4096": partial(autoencoder, latent=4096, width=28, epochs=1200),
