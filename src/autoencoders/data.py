@@ -1,4 +1,8 @@
-"""Pictures as tensors `(N, C, H, W)`, float32 in [0, 1]: reading, splitting, augmenting."""
+"""Pictures as tensors `(N, C, H, W)`, float32 in [0, 1]: reading, splitting, augmenting.
+
+scikit-learn and torchvision are imported where they are used: to load them takes longer than all
+else that a notebook begins with.
+"""
 
 import csv
 import hashlib
@@ -11,11 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch.nn import functional as F
-from torchvision import datasets
-from torchvision.transforms import v2
 
 from autoencoders.course import ROOT, real_data
 
@@ -630,6 +630,8 @@ def digits() -> Digits:
     """
     if real_data():
         return idx("MNIST", real_data())
+    from sklearn.datasets import load_digits
+
     bundled = load_digits()
     pictures = torch.from_numpy(bundled.images).float()[:, None] / 16  # (1797, 1, 8, 8)
     pictures = F.interpolate(pictures, size=28, mode="bicubic").clamp(0, 1)
@@ -643,6 +645,8 @@ def idx(name: str, folder: str | Path) -> Digits:
     Its own test pictures are unseen; the last sixth of the others, 10,000 as many as these, is for
     validation, the rest for training. Raises ValueError that names all bad files.
     """
+    from torchvision import datasets
+
     raw = Path(folder) / name / "raw"
     # torchvision would only say that the set is not there.
     faults = {file: idx_fault(raw / file) for file in IDX}
@@ -743,6 +747,8 @@ def _stratified(n: int, seed: int, labels: torch.Tensor) -> Split:
 def _stratified_cut(
     numbers: np.ndarray, labels: np.ndarray, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import train_test_split
+
     return train_test_split(numbers, train_size=share, random_state=seed, stratify=labels[numbers])
 
 
@@ -760,6 +766,8 @@ def augment(
     `crop` pixels; with `colours`, every other picture has its channels exchanged. For
     `training.fit(prepare_batch=...)`; random numbers are torch's, which a checkpoint keeps.
     """
+    from torchvision.transforms import v2
+
     cut = v2.RandomCrop(crop) if crop else v2.Identity()
     if area:
         cut = v2.RandomResizedCrop(crop, area, (1, 1), interpolation=v2.InterpolationMode.BICUBIC)
