@@ -349,10 +349,10 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()
 
-    checkpoint.save(tmp_path / "c.pt", {}, {})
+    checkpoint.save(tmp_path / "c.pt", {}, {"random": checkpoint.random_states()})
     expected = draw()
     draw()
-    checkpoint.load(tmp_path / "c.pt", {})
+    checkpoint.set_random_states(checkpoint.load(tmp_path / "c.pt", {})["random"])
     assert draw() == expected
 
 

@@ -362,7 +362,7 @@ def test_a_gan_interrupted_anywhere_and_resumed_is_the_same(tmp_path, monkeypatc
     assert weights(resumed) == weights(whole)
     assert {**rest, "seconds": 0} == {**history, "seconds": 0}
     cut, uncut = state_of(tmp_path / "cut.pt"), state_of(tmp_path / "whole.pt")
-    assert cut["optimizers"].keys() == {"d", "g"} and "cuda" in cut["random"]
+    assert cut["optimizers"].keys() == {"d", "g"} and "cuda" in cut["processes"][0]["random"]
     assert same(cut, uncut)
     assert {len(v) for v in history.values() if isinstance(v, list)} == {3}
     assert "valid_g_fooled" in history

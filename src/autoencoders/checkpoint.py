@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from torch import nn
 
-FORMAT = 2  # of the file; 1 had no fingerprint
+FORMAT = 3  # of the file; 1 had no fingerprint, 2 one process
 SHOWN = 5  # differences that an error lists
 
 
 def save(path: Path, fingerprint: dict[str, str], state: dict) -> None:
-    """Write a run's `state` and the states of all random number generators.
+    """Write a run's `state`.
 
     The new file is complete on disk before it replaces the old one, so a kill, a power failure or a
     full disk leaves the last good file. Raises OSError where nothing can be written.
     """
-    content = {"format": FORMAT, "fingerprint": fingerprint, "random": random_states(), **state}
+    content = {"format": FORMAT, "fingerprint": fingerprint, **state}
     # To memory first: a file on a full disk would end in one of torch's own errors.
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -59,13 +59,12 @@ def save(path: Path, fingerprint: dict[str, str], state: dict) -> None:
 
 
 def load(path: Path, fingerprint: dict[str, str]) -> dict:
-    """Read the state that `save` wrote, and set all random number generators to it.
+    """Read the state that `save` wrote.
 
     Raises ValueError for a file that is damaged, that another program or version wrote, or that
-    belongs to another run; nothing is changed then.
+    belongs to another run.
     """
     content = _read(path)
-    # Compared before anything is set, so that a refused call leaves no trace.
     differing = differences(content["fingerprint"], fingerprint)
     if differing:
         shown = "; ".join(differing[:SHOWN])
@@ -75,7 +74,6 @@ def load(path: Path, fingerprint: dict[str, str]) -> dict:
             f"checkpoint {path.name!r} is of another run ({shown}): delete it to start anew, "
             "or name another file, or make the model anew and call fit as before to go on"
         )
-    set_random_states(content["random"])
     return content
 
 

@@ -14,6 +14,7 @@ model is the loss, `loss_fn(model, batch)`, which never changes the model itself
 - An interrupted run goes on from its checkpoint when the same call is made again on a model that is
   made anew. A call that differs in anything that counts, such as data, loss or start weights, is
   refused; so is one with more epochs, over which the learning rate would have run differently.
+- Started by `torchrun`, several processes share each batch (see `distributed`).
 """
 
 import math
@@ -31,7 +32,7 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from autoencoders import checkpoint
+from autoencoders import checkpoint, distributed
 
 # A tensor (N, ...), or a tuple of such with equal N: (input, target).
 Data = torch.Tensor | tuple[torch.Tensor, ...]
@@ -84,6 +85,7 @@ def fit(
     checkpoint: str | Path | None = None,
     save_seconds: float = 20.0,
     progress: bool | None = None,  # show a bar; None: in notebooks and terminals, not under CI
+    report: Callable[[dict], None] | None = None,  # is told each new entry of the history
 ) -> dict:
     """Train `model` in place and return its history.
 
@@ -98,7 +100,7 @@ def fit(
     "train_<term>" (mean over the samples since the last entry) and "valid_<term>" (mean over all
     validation samples), and the number "seconds". Raises ValueError for arguments that do not fit
     together, a loss that is not finite and a checkpoint that is damaged or of another run; OSError
-    where a checkpoint cannot be written.
+    where a checkpoint cannot be written; `distributed.Stopped` where it was asked to stop.
     """
     arguments = dict(locals())  # all of them, so that the checkpoint's fingerprint misses none
     _check(arguments)
@@ -106,10 +108,12 @@ def fit(
     machine = Machine.choose(model, device, precision)
     model.to(machine.device, memory_format=machine.layout)
     turns = _turns(model, loss_fn, optimizer, lr, weight_decay)
-    batches = _Batches(train, batch_size, weights, seed, prepare_batch, machine)
-    run = _Run(model, turns, batches, schedule, clip, epochs)
+    team = distributed.Team.current()
+    batches = _Batches(train, batch_size, weights, seed, prepare_batch, machine, team)
+    run = _Run(model, turns, batches, schedule, clip, epochs, report)
     # Here, so that what a caller drew before does not matter; a checkpoint then sets its own state.
-    seed_everything(seed)
+    # Each process draws other noise, and none what it would draw with another seed.
+    seed_everything(seed + SEEDS_APART * team.rank)
     saver = _Saver(checkpoint, save_seconds, run, arguments)
     with _bar(progress, epochs, run.epoch) as bar:
         while not run.state.done:
@@ -118,7 +122,7 @@ def fit(
                 run.end_epoch(valid, validate_every, patience)
                 bar.update()
                 bar.set_postfix_str(run.summary())
-            saver.save_if_due()
+            saver.save_or_stop()
     return run.finish(home)
 
 
@@ -129,24 +133,27 @@ def evaluate(
     data: Data,
     batch_size: int = 64,
     machine: "Machine | None" = None,
+    team: distributed.Team | None = None,
 ) -> dict[str, float]:
     """Each term of `loss_fn` averaged over all samples of `data`, however they fall into batches.
 
-    In `eval` mode and without gradients; on the CPU in float32 unless a `machine` is given.
+    In `eval` mode and without gradients; on the CPU in float32 unless a `machine` is given. The
+    processes of a `team` take the batches by turns, and all get the same averages.
     """
     data = _tensors("data", data)
     machine = machine or Machine(torch.device("cpu"), torch.float32, torch.contiguous_format)
+    team = team or distributed.Team()  # of one
     tally = _Tally()
     model.eval()  # the next step of a training sets it back
     # Sums over samples, so that a short last batch does not count as much as a whole one.
-    for chosen in torch.arange(len(data[0])).split(batch_size):
+    for chosen in torch.arange(len(data[0])).split(batch_size)[team.rank :: team.size]:
         batch = machine.take(data, chosen)
         for name, one in _named(loss_fn).items():
             with machine.autocast():
                 terms = one(model, batch)
             tally.add(_prefix(name), terms, len(chosen))
     tally.read()
-    return {name: value / len(data[0]) for name, value in tally.sums.items()}
+    return {name: value / len(data[0]) for name, value in team.total(tally.sums).items()}
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -177,6 +184,9 @@ def pick_precision(precision: str, device: torch.device) -> torch.dtype:
     else:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if fast else torch.float32
+
+
+SEEDS_APART = 1_000_003  # above any number of epochs, or of seeds that anyone tries
 
 
 def seed_everything(seed: int) -> None:
@@ -248,7 +258,7 @@ class _Batches:
     So the step is all that a checkpoint has to keep of them.
     """
 
-    def __init__(self, train, batch_size, weights, seed, prepare_batch, machine):
+    def __init__(self, train, batch_size, weights, seed, prepare_batch, machine, team):
         self.tensors = _tensors("train", train)
         self.items = len(self.tensors[0])
         self.batch_size = batch_size
@@ -256,12 +266,16 @@ class _Batches:
         self.seed = seed
         self.prepare_batch = prepare_batch
         self.machine = machine
+        self.team = team
         self.per_epoch = math.ceil(self.items / batch_size)
         self.epoch = None  # the one that `order` is of
         self.order = None
 
     def draw(self, step: int) -> tuple:
-        """The batch of a step, and the number of items that were drawn for it."""
+        """This process's share of the batch of a step, the number of items in it, and in all.
+
+        A share without items is None.
+        """
         epoch, position = divmod(step, self.per_epoch)
         # After a checkpoint it may begin in the middle: the order of the epoch is drawn again.
         if epoch != self.epoch:
@@ -269,12 +283,15 @@ class _Batches:
             self.order = self._draw_order(epoch)
         start = position * self.batch_size
         chosen = self.order[start : start + self.batch_size]
-        return self.machine.take(self.tensors, chosen, self.prepare_batch), len(chosen)
+        own = self.team.share(chosen)
+        # Not asked of the model: most losses are no number for a batch of nothing.
+        batch = self.machine.take(self.tensors, own, self.prepare_batch) if len(own) else None
+        return batch, len(own), len(chosen)
 
     def _draw_order(self, epoch: int) -> torch.Tensor:
-        # A factor above any number of epochs: no epoch of another seed has the same order. A
-        # generator of its own: what a model draws does not change which pictures come next.
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        # So far apart that no epoch of another seed has the same order. A generator of its own:
+        # what a model draws does not change which pictures come next.
+        generator = torch.Generator().manual_seed(self.seed * SEEDS_APART + epoch)
         if self.weights is None:
             return torch.randperm(self.items, generator=generator)
         weights = self.weights.detach().cpu().double()
@@ -327,11 +344,13 @@ class _State:
 class _Run:
     """A training under way."""
 
-    def __init__(self, model, turns, batches, schedule, clip, epochs):
+    def __init__(self, model, turns, batches, schedule, clip, epochs, report):
         self.model = model
         self.turns = turns
         self.batches = batches
         self.machine = batches.machine
+        self.team = batches.team
+        self.report = report
         self.schedule = schedule
         self.clip = clip
         self.total = epochs * batches.per_epoch
@@ -340,6 +359,9 @@ class _Run:
         buffers = dict(model.named_buffers())
         # Of parts of the model too, such as "encoder.progress".
         self.progress = [buffers[name] for name in buffers if name.split(".")[-1] == "progress"]
+        # Of batch normalisation: what each process has seen of them is a share of the batch.
+        running = ("running_mean", "running_var")
+        self.statistics = [buffers[name] for name in buffers if name.split(".")[-1] in running]
         self.state = _State()
         self.tally = _Tally()
         self.began = time.monotonic()
@@ -358,34 +380,37 @@ class _Run:
     def step(self) -> None:
         """Draw a batch, on which each loss in turn computes its gradients and makes a step."""
         step = self.state.step
-        batch, count = self.batches.draw(step)
-        share = self.schedule(step, self.total)
+        batch, count, whole = self.batches.draw(step)
+        rate = self.schedule(step, self.total)
         # After a validation. Not in each step: it visits every part of the model.
         if not self.model.training:
             self.model.train()
         for turn in self.turns:
             # Groups keep their proportions, such as a slower decoder.
             for group, peak in zip(turn.optimizer.param_groups, turn.peaks, strict=True):
-                group["lr"] = peak * share
-            with self.machine.autocast():
-                terms = turn.loss_fn(self.model, batch)
-            self.tally.add(_prefix(turn.name), terms, count, step)
-            if not self.machine.asynchronous:
-                self.read_losses()  # finds a loss that is not finite before it does harm
-            self._follow(turn, terms["loss"])
-        self.state.samples += count
+                group["lr"] = peak * rate
+            # All of the model's: the loss before has left gradients in this turn's parameters too.
+            for parameter in self.parameters:
+                parameter.grad = None
+            if count:
+                self._backward(turn, batch, count)
+            self.team.average(turn.parameters, count / whole, self.statistics)
+            if self.clip is not None:
+                torch.nn.utils.clip_grad_norm_(turn.parameters, self.clip)
+            turn.optimizer.step()
+        self.state.samples += whole
         self.state.step += 1
         self._note_progress()
         self._note_time()
 
-    def _follow(self, turn: _Turn, loss: torch.Tensor) -> None:
-        # All of the model's: the loss before has left gradients in this turn's parameters too.
-        for parameter in self.parameters:
-            parameter.grad = None
-        loss.backward()
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_(turn.parameters, self.clip)
-        turn.optimizer.step()
+    def _backward(self, turn: _Turn, batch, count: int) -> None:
+        """The gradients of a turn's loss, averaged over the `count` samples of `batch`."""
+        with self.machine.autocast():
+            terms = turn.loss_fn(self.model, batch)
+        self.tally.add(_prefix(turn.name), terms, count, self.state.step)
+        if not self.machine.asynchronous:
+            self.read_losses()  # finds a loss that is not finite before it does harm
+        terms["loss"].backward()
 
     def _note_progress(self) -> None:
         for buffer in self.progress:
@@ -414,11 +439,12 @@ class _Run:
         entry = {"epoch": self.epoch}
         for turn in self.turns:
             entry[f"{_prefix(turn.name)}lr"] = turn.optimizer.param_groups[0]["lr"]
-        for name, value in self.tally.sums.items():
+        for name, value in self.team.total(self.tally.sums).items():
             entry[f"train_{name}"] = value / state.samples
         if valid is not None:
             loss_fn = {turn.name: turn.loss_fn for turn in self.turns}
-            means = evaluate(self.model, loss_fn, valid, self.batches.batch_size, self.machine)
+            size = self.batches.batch_size
+            means = evaluate(self.model, loss_fn, valid, size, self.machine, self.team)
             for name, value in means.items():
                 entry[f"valid_{name}"] = value
         for name, value in entry.items():
@@ -427,6 +453,8 @@ class _Run:
         if patience is not None:
             self._judge(entry["valid_loss"], patience)
         self._note_time()
+        if self.report is not None:
+            self.report(entry)
 
     def _judge(self, loss: float, patience: int) -> None:
         """Keep the best weights; without improvement for `patience` validations, end the run."""
@@ -454,11 +482,13 @@ class _Run:
         return self.state.history
 
     def state_dict(self) -> dict:
-        """All that `load_state_dict` needs to go on from here, but the random numbers."""
+        """All that `load_state_dict` needs to go on from here: the same for all processes, but
+        what "processes" holds of each."""
         self.read_losses()  # raises before a model that a bad loss has spoilt is saved
+        own = {"sums": self.tally.sums, "random": checkpoint.random_states()}
         return {
             "run": vars(self.state),
-            "sums": self.tally.sums,
+            "processes": self.team.gather(own),
             "model": self.model.state_dict(),
             "optimizers": {turn.name: turn.optimizer.state_dict() for turn in self.turns},
         }
@@ -468,7 +498,9 @@ class _Run:
         for turn in self.turns:
             turn.optimizer.load_state_dict(state["optimizers"][turn.name])
         self.state = _State(**state["run"])
-        self.tally = _Tally(state["sums"])
+        own = state["processes"][self.team.rank]
+        self.tally = _Tally(own["sums"])
+        checkpoint.set_random_states(own["random"])
         # As if it had begun so much earlier, so that the time of all parts is counted.
         self.began = time.monotonic() - self.state.history["seconds"]
 
@@ -481,30 +513,63 @@ class _Saver:
         self.seconds = seconds
         self.saved = -math.inf  # the time of the last writing
         self.run = run
+        self.team = run.team
         self.fingerprint = {}
-        if self.path is None:
+        # Without a file it serves processes to find out whether all of them do the same.
+        if self.path is None and self.team.size == 1:
             return
         self.fingerprint = checkpoint.fingerprint(_decisive(arguments, run))
+        self._check_team()
+        if self.path is None:
+            return
         if self.path.exists():
             run.load_state_dict(checkpoint.load(self.path, self.fingerprint))
         if not run.state.done:
             self._save()  # at once: better to learn now that the folder is read-only
 
-    def save_if_due(self) -> None:
-        if self.path is None:
-            return
-        if self.run.state.done or time.monotonic() - self.saved > self.seconds:
+    def save_or_stop(self) -> None:
+        """Save when it is time to; when a signal has come, save and raise `Stopped`."""
+        # The clock of one process decides for all, since all take part in a saving.
+        overdue = self.team.leads and time.monotonic() - self.saved > self.seconds
+        due, stop = self.team.agree(overdue, distributed.stop_asked())
+        done = self.run.state.done
+        if self.path is not None and (due or stop or done):
             self._save()
+        if stop and not done:
+            step, total = self.run.state.step, self.run.total
+            kept = "nothing was saved, since no checkpoint was named"
+            if self.path is not None:
+                kept = f"the same call goes on from {str(self.path)!r}"
+            raise distributed.Stopped(f"stopped after {step} of {total} steps: {kept}")
 
     def _save(self) -> None:
-        checkpoint.save(self.path, self.fingerprint, self.run.state_dict())
+        state = self.run.state_dict()
+        if self.team.leads:
+            checkpoint.save(self.path, self.fingerprint, state)
         self.saved = time.monotonic()
+
+    def _check_team(self) -> None:
+        """Raise ValueError unless all processes train the same, and see the same file."""
+        there = self.path is not None and self.path.exists()
+        for rank, (other, theirs) in enumerate(self.team.gather((self.fingerprint, there))):
+            differing = checkpoint.differences(other, self.fingerprint)
+            if differing:
+                raise ValueError(
+                    f"process {rank} trains something else ({'; '.join(differing[:5])}): expected "
+                    "the same program, data and settings for all; install the same on all machines"
+                )
+            if theirs != there:
+                raise ValueError(
+                    f"process {rank} {'sees' if theirs else 'does not see'} {str(self.path)!r}, "
+                    f"process {self.team.rank} {'does' if there else 'does not'}: expected a "
+                    "folder that all machines share; name another one"
+                )
 
 
 # Arguments of `fit` that do not change its result, or that stand in the fingerprint by what follows
 # from them: the optimiser with its options, the device, the dtype.
 NOT_DECISIVE = (
-    "checkpoint", "save_seconds", "progress", "lr", "weight_decay", "device", "precision",
+    "checkpoint", "save_seconds", "progress", "report", "lr", "weight_decay", "device", "precision",
 )  # fmt: skip
 
 
@@ -520,6 +585,7 @@ def _decisive(arguments: dict, run: _Run) -> dict:
     if run.machine.device.type == "cuda":
         values["device"] = torch.cuda.get_device_name(run.machine.device)
     values["precision"] = run.machine.dtype
+    values["processes"] = run.team.size
     return values
 
 
