@@ -81,9 +81,9 @@ def test_recipes_write_what_the_notebook_reads(tmp_path, monkeypatch, small):
     monkeypatch.setattr(inspection, "STEPS", 2)
     monkeypatch.setattr(inspection, "FEW", 4)
     monkeypatch.setattr(inspection, "SEEDS", (0, 1))
-    train = inspection.train_restorer
-    quick = lambda *given, **named: train(*given, **named | {"steps": 2})  # noqa: E731
-    monkeypatch.setattr(inspection, "train_restorer", quick)
+    planned = inspection.restorer_training
+    quick = lambda *given, **named: planned(*given, **named | {"steps": 2})  # noqa: E731
+    monkeypatch.setattr(inspection, "restorer_training", quick)
     for name, recipe in inspection.RECIPES.items():
         out = tmp_path / f"{name}.out"
         recipe(out)

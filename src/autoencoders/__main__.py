@@ -4,7 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from autoencoders import download, inspection, recipes, remedies, search, turntable
+from autoencoders import (
+    distributed,
+    download,
+    inspection,
+    recipes,
+    remedies,
+    search,
+    trainings,
+    turntable,
+)
 from autoencoders.codec import cli
 from autoencoders.codec import recipes as codec_recipes
 
@@ -56,11 +65,21 @@ def run_recipe(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes")
 
 
-COMMANDS = (cli.add_encode, cli.add_decode, cli.add_info, cli.add_train, add_download, add_recipe)
+COMMANDS = (
+    cli.add_encode,
+    cli.add_decode,
+    cli.add_info,
+    trainings.add_train,
+    add_recipe,
+    add_download,
+)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit status: 0, 1 for an error, 130 after Ctrl-C."""
+    """Run one command; return the exit status: 0, 1 for an error, 130 after Ctrl-C.
+
+    A training that was asked to stop, and goes on when it is started again, returns 75.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m autoencoders", description="Tools around the course's notebooks."
     )
@@ -75,6 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except distributed.Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return distributed.EXIT_STOPPED
     except KeyboardInterrupt:
         print(
             "interrupted: a training goes on from where it was when the same command is given "

@@ -44,19 +44,18 @@ def restorer() -> nn.Module:
     return models.ConvDenoiser(channels=3, width=24, levels=3)
 
 
-def train_restorer(
+def restorer_training(
     task: str,
     good: torch.Tensor,
     seed: int = 0,
     steps: int = STEPS,
-    checkpoint: Path | None = None,
     prepare_batch=None,
-) -> nn.Module:
-    """Train the network on good pictures `(N, 3, size, size)` to restore them, from one task.
+) -> training.Training:
+    """The network, to be trained on good pictures `(N, 3, size, size)` to restore them.
 
-    As many steps whatever the number of pictures. With a `checkpoint` an interrupted training goes
-    on. `prepare_batch` replaces the task's own corruption. Raises ValueError, also for pictures
-    without colours, from which colourisation can learn nothing.
+    As many steps whatever the number of pictures. `prepare_batch` replaces the task's own
+    corruption. Raises ValueError, also for pictures without colours, from which colourisation can
+    learn nothing.
     """
     if task not in CORRUPTIONS:
         raise ValueError(f"task={task!r}: expected one of {', '.join(CORRUPTIONS)}")
@@ -66,20 +65,23 @@ def train_restorer(
             "task out for a grey camera"
         )
     training.seed_everything(seed)
-    model = restorer()
-    training.fit(
-        model,
-        losses.mse,
-        good,
-        # Fewer pictures come more often, so that each task and each set gets as many steps.
-        epochs=max(1, round(steps * BATCH / len(good))),
-        batch_size=min(BATCH, len(good)),
-        lr=2e-3,
-        prepare_batch=prepare_batch or CORRUPTIONS[task],
-        checkpoint=checkpoint,
-        seed=seed,
-    )
-    return model.eval()
+    # Fewer pictures come more often, so that each task and each set gets as many steps.
+    options = {"epochs": max(1, round(steps * BATCH / len(good)))}
+    options |= {"batch_size": min(BATCH, len(good)), "lr": 2e-3, "seed": seed}
+    options |= {"prepare_batch": prepare_batch or CORRUPTIONS[task]}
+    return training.Training(restorer(), losses.mse, good, options=options)
+
+
+def train_restorer(
+    task: str, good: torch.Tensor, checkpoint: Path | None = None, **settings
+) -> nn.Module:
+    """Run `restorer_training`, whose `settings` these are; returns the network.
+
+    With a `checkpoint` an interrupted training goes on. Raises ValueError.
+    """
+    planned = restorer_training(task, good, **settings)
+    planned.run(checkpoint=checkpoint)
+    return planned.model
 
 
 def coloured(pictures: torch.Tensor) -> bool:
@@ -98,9 +100,7 @@ def tasks_for(parts: data.Inspection) -> tuple[str, ...]:
 def write_weights(out: Path, task: str) -> None:
     """Train on the good training wheels with seed 0; write the weights."""
     parts = data.wheels()
-    kept = out.with_name(f"{out.name}.checkpoint")
-    models.save(train_restorer(task, parts.pictures[parts.train], checkpoint=kept), out)
-    kept.unlink(missing_ok=True)  # a training shorter than `save_seconds` wrote none
+    restorer_training(task, parts.pictures[parts.train]).write(out)
 
 
 def errors(model: nn.Module, task: str, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -173,7 +173,7 @@ def seeds(out: Path) -> None:
         found, usual = {}, {}
         for task in detection.TASKS:
             kept = out.with_name(f"{out.name}.{task}.{seed}.checkpoint")
-            model = train_restorer(task, train, seed, checkpoint=kept)
+            model = train_restorer(task, train, kept, seed=seed)
             found[task] = errors(model, task, unseen)
             # What errors are usual can be told from half of them.
             usual[task] = errors(model, task, train[::2])
@@ -231,7 +231,7 @@ def few(out: Path) -> None:
                 prepare = partial(_after, first=moved_and_lit, then=corruption)
             if condition.endswith("invented"):
                 known = torch.cat([good, invent(good, 180, seed)])
-            model = train_restorer("inpainting", known, seed, prepare_batch=prepare)
+            model = train_restorer("inpainting", known, seed=seed, prepare_batch=prepare)
             usual = {"inpainting": errors(model, "inpainting", good)}
             found = {"inpainting": errors(model, "inpainting", unseen)}
             values = judge(found, usual, parts)["inpainting"]

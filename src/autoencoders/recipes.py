@@ -119,12 +119,16 @@ SWEEP = {
 }
 
 
-def small_model(condition: str, latent: int) -> nn.Module:
-    """The untrained network of a condition, for pictures of 64x64."""
+def small_model(condition: str, latent: int, width: int | None = None) -> nn.Module:
+    """The untrained network of a condition, for pictures of 64x64.
+
+    `width` is the number of channels of a convolutional network's first layer (16), or of a dense
+    one's hidden values (those of the condition).
+    """
     recipe = CONDITIONS[condition.removesuffix(TWICE)]
     if recipe["kind"] == "dense":
-        return models.DenseAutoencoder(64, latent, recipe["hidden"])
-    return models.ConvAutoencoder(64, latent, width=16)
+        return models.DenseAutoencoder(64, latent, width or recipe["hidden"])
+    return models.ConvAutoencoder(64, latent, width or 16)
 
 
 def many_shifted(pictures: torch.Tensor, times: int = 30) -> torch.Tensor:
@@ -138,19 +142,31 @@ def many_shifted(pictures: torch.Tensor, times: int = 30) -> torch.Tensor:
         return torch.cat([shifted(pictures) for _ in range(times)])
 
 
-def train_small(
-    condition: str, latent: int, seed: int, cars: torch.Tensor
-) -> tuple[nn.Module, dict]:
-    """Train an autoencoder of pictures of 64x64 under one of `CONDITIONS`, until it is flat.
+def small_cars() -> torch.Tensor:
+    """The hundred cars of `cars_sample` at 64x64, `(100, 3, 64, 64)`."""
+    return F.avg_pool2d(data.cars(128, course.ROOT / "cars_sample")[0], 2)
+
+
+def small_training(
+    condition: str,
+    latent: int,
+    seed: int,
+    cars: torch.Tensor,
+    width: int | None = None,
+    epochs: int | None = None,
+) -> training.Training:
+    """An autoencoder of pictures of 64x64, to be trained under one of `CONDITIONS`.
 
     Validation stops it where it gets worse, and chooses the weights; else the learning rate ends
-    at zero. `cars` `(N, 3, 64, 64)` are split by `data.split`. Returns the model and the history.
+    at zero. `cars` `(N, 3, 64, 64)` are split by `data.split`. `width` as for `small_model`;
+    `epochs` are those of the condition unless given.
     """
     recipe = CONDITIONS[condition.removesuffix(TWICE)]
-    epochs = recipe["epochs"] * (2 if condition.endswith(TWICE) else 1)
+    if epochs is None:
+        epochs = recipe["epochs"] * (2 if condition.endswith(TWICE) else 1)
     train, validation, _ = data.split(len(cars))
     training.seed_everything(seed)
-    model = initialise(small_model(condition, latent))
+    model = initialise(small_model(condition, latent, width))
     steps = {"lr": recipe["lr"]}
     if recipe["kind"] == "dense":
         # In place of the rate: `fit` refuses both at once.
@@ -159,22 +175,41 @@ def train_small(
         if recipe["start"] == "pca":
             # A block of 64x64 pixels is the whole picture.
             begin_at_pca(model, svd.BlockPCA(many_shifted(cars[train]), side=64))
-    history = training.fit(
-        model,
-        losses.mse,
-        cars[train],
-        cars[validation],
-        epochs=epochs,
-        batch_size=16,
-        prepare_batch=recipe["prepare"],
+    options = {
+        "epochs": epochs,
+        "batch_size": 16,
+        "prepare_batch": recipe["prepare"],
         # Forty validations however long it is, so a patience of 40 never stops it.
-        validate_every=epochs // 40,
-        patience=recipe["patience"],
-        precision=recipe["precision"],
-        seed=seed,
+        "validate_every": max(1, epochs // 40),
+        "patience": recipe["patience"],
+        "precision": recipe["precision"],
+        "seed": seed,
         **steps,
-    )
-    return model, history
+    }
+
+    def judge(trained: nn.Module) -> dict[str, float]:
+        return psnr_of_parts(trained, cars)
+
+    return training.Training(model, losses.mse, cars[train], cars[validation], options, judge=judge)
+
+
+def train_small(
+    condition: str, latent: int, seed: int, cars: torch.Tensor
+) -> tuple[nn.Module, dict]:
+    """Run `small_training`; returns the model and the history."""
+    planned = small_training(condition, latent, seed, cars)
+    return planned.model, planned.run()
+
+
+@torch.no_grad()
+def psnr_of_parts(model: nn.Module, cars: torch.Tensor) -> dict[str, float]:
+    """The mean PSNR in dB of "train", "validation" and "unseen" cars `(N, 3, H, W)`."""
+    parts = data.split(len(cars))
+    found = {}
+    for part, numbers in zip(parts._fields, parts, strict=True):
+        decoded = model(cars[numbers]).clamp(0, 1)  # (n, 3, H, W)
+        found[part] = round(metrics.psnr(cars[numbers], decoded).mean().item(), 3)
+    return found
 
 
 def latent_sweep(out: Path) -> None:
@@ -185,8 +220,7 @@ def latent_sweep(out: Path) -> None:
     the course of the training, "epoch" and "valid_loss". What is there already is kept, so an
     interrupted sweep goes on. Half an hour on two cores.
     """
-    # From 128x128 to (100, 3, 64, 64).
-    cars = F.avg_pool2d(data.cars(128, course.ROOT / "cars_sample")[0], 2)
+    cars = small_cars()
     runs = runs_so_far(out)
     done = {(run["condition"], run["latent"], run["seed"]) for run in runs}
     wanted = [(c, latent, seed) for c in SWEEP for latent in SWEEP[c] for seed in SEEDS]
@@ -212,19 +246,19 @@ def runs_so_far(out: Path) -> list[dict]:
 def _run_of_sweep(condition: str, latent: int, seed: int, cars: torch.Tensor) -> dict:
     model, history = train_small(condition, latent, seed, cars)
     valid_loss = history["valid_loss"]
-    # The epoch whose weights `fit` has given back.
-    best = history["epoch"][valid_loss.index(min(valid_loss))]
     run = {"condition": condition, "latent": latent, "seed": seed}
-    run |= {"epochs": history["epoch"][-1], "best_epoch": best}
-    parts = data.split(len(cars))
-    with torch.no_grad():
-        for part, numbers in zip(parts._fields, parts, strict=True):
-            decoded = model(cars[numbers]).clamp(0, 1)  # (n, 3, 64, 64)
-            run[part] = round(metrics.psnr(cars[numbers], decoded).mean().item(), 3)
+    run |= {"epochs": history["epoch"][-1], "best_epoch": best_epoch(history)}
+    run |= psnr_of_parts(model, cars)
     # This condition, and the same twice as long: the curves that a figure compares.
     if condition.startswith("convolutional, shifted pictures") and latent == 256:
         run |= {"epoch": history["epoch"], "valid_loss": [round(x, 6) for x in valid_loss]}
     return run
+
+
+def best_epoch(history: dict) -> int:
+    """The epoch whose weights `fit` has given back, where it had a patience."""
+    valid_loss = history["valid_loss"]
+    return history["epoch"][valid_loss.index(min(valid_loss))]
 
 
 def autoencoder(out: Path, latent: int, width: int, epochs: int) -> None:
@@ -236,47 +270,35 @@ def autoencoder(out: Path, latent: int, width: int, epochs: int) -> None:
     train, validation, _ = data.split(len(cars))
     training.seed_everything(0)
     model = initialise(models.ConvAutoencoder(128, latent, width))
-    kept = out.with_name(f"{out.name}.checkpoint")
-    training.fit(
-        model,
-        losses.mse,
-        cars[train],
-        cars[validation],
-        epochs=epochs,
-        lr=3e-3,
-        batch_size=16,
-        # Crops will do, since the latents of these sizes stay a map.
-        prepare_batch=data.augment(crop=64),
-        validate_every=max(1, epochs // 20),
-        checkpoint=kept,
-    )
-    models.save(model, out)
-    kept.unlink()
+    options = {"epochs": epochs, "lr": 3e-3, "batch_size": 16}
+    # Crops will do, since the latents of these sizes stay a map.
+    options |= {"prepare_batch": data.augment(crop=64), "validate_every": max(1, epochs // 20)}
+    planned = training.Training(model, losses.mse, cars[train], cars[validation], options)
+    planned.write(out)
 
 
-def denoiser(out: Path, amounts: tuple[float, float], epochs: int = 800) -> None:
-    """Train a U-Net to take normal noise out of cars, its standard deviation between two amounts.
+def denoiser_training(
+    amounts: tuple[float, float], epochs: int = 800, width: int = 32, seed: int = 0
+) -> training.Training:
+    """A U-Net, to be trained to take normal noise of a standard deviation between `amounts` out.
 
-    On crops of the training cars of `cars_sample` alone, another amount in each step. Goes on where
-    it was interrupted.
+    On crops of the training cars of `cars_sample` alone, another amount in each step.
     """
     cars, _ = data.cars(128, course.ROOT / "cars_sample")
     train = data.split(len(cars)).train
-    training.seed_everything(0)
-    model = models.ConvDenoiser(channels=3, width=32, levels=3)
-    kept = out.with_name(f"{out.name}.checkpoint")
-    training.fit(
-        model,
-        losses.mse,
-        cars[train],
-        epochs=epochs,
-        lr=3e-3,
-        batch_size=4,
-        prepare_batch=partial(noisy_crops, amounts=amounts),
-        checkpoint=kept,
-    )
-    models.save(model, out)
-    kept.unlink()
+    training.seed_everything(seed)
+    model = models.ConvDenoiser(channels=3, width=width, levels=3)
+    options = {"epochs": epochs, "lr": 3e-3, "batch_size": 4, "seed": seed}
+    options |= {"prepare_batch": partial(noisy_crops, amounts=amounts)}
+    return training.Training(model, losses.mse, cars[train], options=options)
+
+
+def denoiser(out: Path, amounts: tuple[float, float], epochs: int = 800) -> None:
+    """Train a U-Net as `denoiser_training` says; write its weights.
+
+    Goes on where it was interrupted.
+    """
+    denoiser_training(amounts, epochs).write(out)
 
 
 def noisy_crops(

@@ -32,7 +32,7 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
-from autoencoders import checkpoint, distributed
+from autoencoders import checkpoint, distributed, models
 
 # A tensor (N, ...), or a tuple of such with equal N: (input, target).
 Data = torch.Tensor | tuple[torch.Tensor, ...]
@@ -85,7 +85,7 @@ def fit(
     checkpoint: str | Path | None = None,
     save_seconds: float = 20.0,
     progress: bool | None = None,  # show a bar; None: in notebooks and terminals, not under CI
-    report: Callable[[dict], None] | None = None,  # is told each new entry of the history
+    report: Callable[[dict], None] | None = None,  # is told the numbers of each epoch
 ) -> dict:
     """Train `model` in place and return its history.
 
@@ -124,6 +124,39 @@ def fit(
                 bar.set_postfix_str(run.summary())
             saver.save_or_stop()
     return run.finish(home)
+
+
+@dataclass
+class Training:
+    """A training that is still to be run: what `fit` will be called with, and what comes of it.
+
+    Recipes and the command line share these, so both train alike. `save(model, path)` writes what
+    is wanted of the trained model, `judge(model)` says by numbers what it is worth.
+    """
+
+    model: nn.Module
+    loss_fn: Callable | dict[str, Callable]
+    train: Data
+    valid: Data | None = None
+    options: dict = field(default_factory=dict)  # of `fit`
+    save: Callable[[nn.Module, Path], None] = models.save
+    judge: Callable[[nn.Module], dict] | None = None
+
+    def run(self, **more) -> dict:
+        """Train; returns the history. Options of `fit` in `more` replace those of the training."""
+        return fit(self.model, self.loss_fn, self.train, self.valid, **self.options | more)
+
+    def write(self, out: Path) -> dict:
+        """Train, and write what comes of it; returns the history.
+
+        Interrupted, the same call goes on from a checkpoint beside `out`.
+        """
+        kept = out.with_name(f"{out.name}.checkpoint")
+        history = self.run(checkpoint=kept)
+        self.save(self.model, out)
+        # The checkpoint has served once the weights are written.
+        kept.unlink()
+        return history
 
 
 @torch.no_grad()
@@ -434,13 +467,17 @@ class _Run:
         self.read_losses()
         state = self.state
         state.done = state.step == self.total
-        if not state.done and self.epoch % validate_every:
+        between = not state.done and self.epoch % validate_every
+        if between and self.report is None:
             return
         entry = {"epoch": self.epoch}
         for turn in self.turns:
             entry[f"{_prefix(turn.name)}lr"] = turn.optimizer.param_groups[0]["lr"]
         for name, value in self.team.total(self.tally.sums).items():
             entry[f"train_{name}"] = value / state.samples
+        if between:
+            self.report(entry)
+            return
         if valid is not None:
             loss_fn = {turn.name: turn.loss_fn for turn in self.turns}
             size = self.batches.batch_size

@@ -3,6 +3,7 @@
 A recipe writes small weights, which come with notebook 05: `python -m autoencoders recipe NAME`.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -151,47 +152,41 @@ def other_view(
     return {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}
 
 
-def train_attributes(out: Path, epochs: int = 30) -> None:
-    """Train the classifier of body type, paint and azimuth on the training cars; write its weights.
-
-    Goes on where it was interrupted, like the next two.
-    """
-    training.seed_everything(0)
-    model = models.AttributeClassifier(ANSWERS)
-    _train(model, attributes, out, epochs, 64, 4e-3, mirrored_and_moved, weight_decay=1e-2)
+def attribute_classifier(epochs: int = 30, width: int = 16, seed: int = 0) -> training.Training:
+    """The classifier of body type, paint and azimuth, to be trained on the training cars."""
+    training.seed_everything(seed)
+    model = models.AttributeClassifier(ANSWERS, width=width)
+    options = {"epochs": epochs, "batch_size": 64, "lr": 4e-3, "weight_decay": 1e-2, "seed": seed}
+    return _told(model, attributes, options | {"prepare_batch": mirrored_and_moved})
 
 
-def train_conditional_vae(out: Path, epochs: int = 360, width: int = 16, latent: int = 8) -> None:
-    """Train the conditional VAE to draw the training cars from another side; write its weights.
+def conditional_vae(
+    epochs: int = 360, width: int = 16, latent: int = 8, seed: int = 0
+) -> training.Training:
+    """The conditional VAE, to be trained to draw the training cars from another side.
 
     In an epoch each car is drawn once, from one of its sides.
     """
-    training.seed_everything(0)
+    training.seed_everything(seed)
     model = generative.ConditionalVAE(CONDITIONS, size=64, latent=latent, width=width)
-    _train(model, other_view, out, epochs, 16, 3e-3, two_views, views=True)
+    options = {"epochs": epochs, "batch_size": 16, "lr": 3e-3, "seed": seed}
+    return _told(model, other_view, options | {"prepare_batch": two_views}, views=True)
 
 
-def train_vae(out: Path, beta: float, epochs: int = 40) -> None:
-    """Train a VAE with sixteen latents on the training cars at 32x32; write its weights."""
+def vae(
+    beta: float = 1.0, epochs: int = 40, width: int = 16, latent: int = 16, seed: int = 0
+) -> training.Training:
+    """A VAE, to be trained on the training cars at 32x32."""
     cars = data.turntable(32)
-    training.seed_everything(0)
-    model = generative.VAE(size=32, latent=16)
-    kept = out.with_name(f"{out.name}.checkpoint")
-    training.fit(
-        model,
-        partial(losses.elbo, beta=beta),
-        cars.pictures[cars.train],
-        epochs=epochs,
-        batch_size=32,
-        lr=3e-3,
-        # Mirrored without their conditions, since this VAE is told nothing.
-        prepare_batch=flipped,
-        # Not "auto", by which machines with fast bfloat16 would train other weights.
-        precision="float32",
-        checkpoint=kept,
-    )
-    models.save(model, out)
-    kept.unlink()
+    training.seed_everything(seed)
+    model = generative.VAE(size=32, latent=latent, width=width)
+    options = {"epochs": epochs, "batch_size": 32, "lr": 3e-3, "seed": seed}
+    # Mirrored without their conditions, since this VAE is told nothing.
+    options |= {"prepare_batch": flipped}
+    # Not "auto", by which machines with fast bfloat16 would train other weights.
+    options |= {"precision": "float32"}
+    loss_fn = partial(losses.elbo, beta=beta)
+    return training.Training(model, loss_fn, cars.pictures[cars.train], options=options)
 
 
 def body_types(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> dict:
@@ -203,57 +198,38 @@ def body_types(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> di
     return {"loss": F.cross_entropy(logits, label), "accuracy": right}
 
 
-def train_judge(out: Path, epochs: int = 30) -> None:
-    """Train the classifier of body types at 32x32 whose features the scores are made of."""
+def judge(epochs: int = 30, width: int = 16, seed: int = 0) -> training.Training:
+    """The classifier of body types at 32x32, whose features the scores are made of."""
     cars = data.turntable(32)
-    training.seed_everything(0)
-    model = models.AttributeClassifier((ANSWERS[0],))
-    kept = out.with_name(f"{out.name}.checkpoint")
+    training.seed_everything(seed)
+    model = models.AttributeClassifier((ANSWERS[0],), width=width)
+    options = {"epochs": epochs, "batch_size": 64, "lr": 4e-3, "weight_decay": 1e-2, "seed": seed}
+    options |= {"prepare_batch": _flipped_and_label, "precision": "float32"}
+    train = (cars.pictures[cars.train], cars.body_type[cars.train])
+    return training.Training(model, body_types, train, options=options)
 
+
+def _flipped_and_label(batch: tuple) -> tuple[torch.Tensor, torch.Tensor]:
     # A car keeps its body type in the mirror.
-    def mirrored_half(batch):
-        pictures, label = batch
-        return flipped(pictures), label
-
-    training.fit(
-        model,
-        body_types,
-        (cars.pictures[cars.train], cars.body_type[cars.train]),
-        epochs=epochs,
-        batch_size=64,
-        lr=4e-3,
-        weight_decay=1e-2,
-        prepare_batch=mirrored_half,
-        precision="float32",
-        checkpoint=kept,
-    )
-    models.save(model, out)
-    kept.unlink()
+    pictures, label = batch
+    return flipped(pictures), label
 
 
-def _train(model, loss_fn, out, epochs, batch_size, lr, prepare_batch, views=False, **more) -> None:
+def _told(model, loss_fn, options: dict, views: bool = False) -> training.Training:
+    """A training on cars of 64x64 and what a model is told about them."""
     cars = data.turntable(64)
     told = all_conditions(cars)
     # With views an item is a car, so the pictures are (cars, 6, 3, 64, 64).
     train = by_car(cars.train, cars) if views else cars.train
-    kept = out.with_name(f"{out.name}.checkpoint")
-    training.fit(
+    # To watch it: without `patience` validation chooses nothing.
+    options |= {"precision": "float32", "validate_every": max(1, options["epochs"] // 12)}
+    return training.Training(
         model,
         loss_fn,
         (cars.pictures[train], told[train]),
         (cars.pictures[cars.validation], told[cars.validation]),
-        epochs=epochs,
-        batch_size=batch_size,
-        lr=lr,
-        prepare_batch=prepare_batch,
-        precision="float32",
-        # To watch it: without `patience` validation chooses nothing.
-        validate_every=max(1, epochs // 12),
-        checkpoint=kept,
-        **more,
+        options,
     )
-    models.save(model, out)
-    kept.unlink()
 
 
 def flipped(pictures: torch.Tensor) -> torch.Tensor:
@@ -262,29 +238,23 @@ def flipped(pictures: torch.Tensor) -> torch.Tensor:
     return torch.where(mirror[:, None, None, None], pictures.flip(3), pictures)
 
 
-def train_dcgan(out: Path, epochs: int = 160, width: int = 32, latent: int = 64) -> None:
-    """Train the DCGAN on the training cars at 32x32; write the weights of its generator."""
+def dcgan(epochs: int = 160, width: int = 32, latent: int = 64, seed: int = 0) -> training.Training:
+    """The DCGAN, to be trained on the training cars at 32x32; of it the generator is saved."""
     cars = data.turntable(32)
-    training.seed_everything(0)
+    training.seed_everything(seed)
     model = generative.DCGAN(size=32, latent=latent, width=width)
-    kept = out.with_name(f"{out.name}.checkpoint")
-    training.fit(
-        model,
-        # The order in which they take turns in each step.
-        {"d": losses.discriminator, "g": losses.generator},
-        cars.pictures[cars.train],
-        epochs=epochs,
-        batch_size=32,
-        prepare_batch=flipped,
-        optimizer=adam_pair(model),
-        schedule=training.cosine,
-        clip=None,
-        precision="float32",
-        checkpoint=kept,
-    )
-    # Pictures are drawn without the discriminator, which only training needs.
+    options = {"epochs": epochs, "batch_size": 32, "prepare_batch": flipped, "seed": seed}
+    options |= {"optimizer": adam_pair(model), "schedule": training.cosine, "clip": None}
+    options |= {"precision": "float32"}
+    # The order in which they take turns in each step.
+    turns = {"d": losses.discriminator, "g": losses.generator}
+    train = cars.pictures[cars.train]
+    return training.Training(model, turns, train, options=options, save=save_generator)
+
+
+def save_generator(model: generative.DCGAN, out: Path) -> None:
+    """Pictures are drawn without the discriminator, which only training needs."""
     models.save(model.generator, out)
-    kept.unlink()
 
 
 def adam_pair(gan: generative.DCGAN, lr: float = 2e-4) -> dict[str, torch.optim.Optimizer]:
@@ -295,13 +265,18 @@ def adam_pair(gan: generative.DCGAN, lr: float = 2e-4) -> dict[str, torch.optim.
     }
 
 
-RECIPES = {
-    "turntable-attributes": train_attributes,
-    "turntable-conditional-vae": train_conditional_vae,
-    "turntable-dcgan": train_dcgan,
-    "turntable-judge": train_judge,
+def _write(out: Path, planned: Callable[..., training.Training], **settings) -> None:
+    planned(**settings).write(out)
+
+
+TRAININGS = {
+    "turntable-attributes": attribute_classifier,
+    "turntable-conditional-vae": conditional_vae,
+    "turntable-dcgan": dcgan,
+    "turntable-judge": judge,
     # The weight of the KL term below, at and above 1, where the loss is the bound.
-    "turntable-vae-0.1": partial(train_vae, beta=0.1),
-    "turntable-vae-1": partial(train_vae, beta=1.0),
-    "turntable-vae-30": partial(train_vae, beta=30.0),
+    "turntable-vae-0.1": partial(vae, beta=0.1),
+    "turntable-vae-1": partial(vae, beta=1.0),
+    "turntable-vae-30": partial(vae, beta=30.0),
 }
+RECIPES = {name: partial(_write, planned=planned) for name, planned in TRAININGS.items()}

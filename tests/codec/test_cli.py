@@ -1,5 +1,6 @@
 """The codec's commands, with a little codec in place of the shipped one."""
 
+import json
 import os
 import sys
 
@@ -322,7 +323,10 @@ def test_weights_are_trained_packed_and_seeded(folder, capsys, monkeypatch):
     assert given[3] == (64, {"area": (1 / 16, 0.3), "colours": True})
     files = [(folder / name).read_bytes() for name in ("a.aew", "b.aew", "c.aew")]
     assert files[0] == files[1] != files[2] and codec.unpack(files[0]).groups == [2, 3]
-    assert "18 pictures, 2 epochs, loss of unseen cars" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "a.aew: " in said.err and "18 training items, 2 epochs, last loss" in said.err
+    # A line for each epoch of each of the three.
+    assert [json.loads(line)["epoch"] for line in said.out.splitlines()] == 3 * [1, 2]
     assert "a.aew is there already" in refused(capsys, "train", "codec", "--out", "a.aew")
 
 
@@ -339,10 +343,9 @@ def test_a_student_learns_from_its_teacher_or_from_the_originals(folder, capsys,
         assert run("train", "student", "--out", out, "--epochs", 1, *options) == 0
     a, b, c = ((folder / name).read_bytes() for name in ("a.aew", "b.aew", "c.aew"))
     assert a == b != c and codec.unpack(a).arguments["width"] == 4
-    assert (
-        f"a.aew: {len(a):,} bytes; 8 pictures, 1 epochs, training loss" in capsys.readouterr().out
-    )
-    assert "--without-teacher: expected with `train student`" in refused(
+    about = f"a.aew: {len(a):,} bytes; 128 training items, 1 epochs, last loss"
+    assert about in capsys.readouterr().err
+    assert "train codec with --without-teacher: expected no more than --pictures, --ep" in refused(
         capsys, "train", "codec", "--out", "d.aew", "--without-teacher"
     )
 

@@ -221,7 +221,7 @@ def test_a_student_learns_at_the_level_of_its_quality(monkeypatch):
     given = []
     monkeypatch.setattr(training, "fit", lambda *arguments, **options: given.append(arguments))
     codec.fit_student(small_codec(), small_codec(), pictures(), quality=5)
-    _, _, (_, level, _) = given[0]
+    _, _, (_, level, _), _ = given[0]
     assert level.tolist() == [4, 4, 4, 4]
     with pytest.raises(ValueError, match="quality=9: expected a whole number from 1"):
         codec.fit_student(small_codec(), small_codec(), pictures(), quality=9)

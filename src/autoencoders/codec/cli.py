@@ -1,4 +1,4 @@
-"""The codec's commands: encode, decode, info and train. `autoencoders.__main__` adds them."""
+"""The codec's commands: encode, decode and info. `autoencoders.__main__` adds them."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from autoencoders import course, data, metrics
-from autoencoders.codec import container, files, training, weights
+from autoencoders.codec import container, files, training
 from autoencoders.course import CorruptFileError
 
 # ---- encode ----
@@ -209,70 +209,6 @@ def run_info(arguments: Namespace) -> None:
     for name, (width, height) in zip(about["names"], sizes, strict=True):
         # A single picture has the name "", which would leave a space at the end.
         print(f"{width}x{height} {name}".rstrip())
-
-
-# ---- train ----
-
-
-def add_train(commands) -> None:
-    """Add `train` to the parsers of a command line."""
-    command = commands.add_parser(
-        "train", help="train the weights that come with the program or a notebook"
-    )
-    command.add_argument(
-        "what",
-        choices=["codec", "student"],
-        help="the learned codec, or a small decoder that is distilled from it",
-    )
-    command.add_argument(
-        "--pictures",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="FOLDER",
-        help="renders beside those of cars_sample/",
-    )
-    command.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="what to write, such as codec.aew"
-    )
-    command.add_argument(
-        "--epochs", type=int, help="passes over the pictures (default: 1200, a student's 60)"
-    )
-    command.add_argument(
-        "--seed", type=int, default=0, help="of all random numbers (default: %(default)s)"
-    )
-    command.add_argument(
-        "--without-teacher", action="store_true", help="let the student learn from the originals"
-    )
-    command.add_argument("--force", action="store_true", help="overwrite FILE")
-    command.set_defaults(run=run_train)
-
-
-def run_train(arguments: Namespace) -> None:
-    """Train weights and write them. Raises ValueError."""
-    is_student = arguments.what == "student"
-    out = arguments.out
-    if arguments.without_teacher and not is_student:
-        raise ValueError("--without-teacher: expected with `train student` alone; leave it out")
-    _check_target(out, arguments.force)
-    # The checkpoint lies beside the file, so that the same command given again resumes.
-    options = {"seed": arguments.seed, "checkpoint": _checkpoint(out)}
-    if arguments.epochs is not None:
-        options["epochs"] = arguments.epochs
-    if is_student:
-        options["taught"] = not arguments.without_teacher
-        trained = training.train_student(arguments.pictures, **options)
-        # A student has no validation set: it trains for a fixed number of epochs.
-        about = f"training loss {trained.history['train_loss'][-1]:.3e}"
-    else:
-        trained = training.train_codec(arguments.pictures, **options)
-        about = f"loss of unseen cars {trained.history['valid_loss'][-1]:.4f}"
-    # A student learns from the teacher's latents, so it has no encoder of its own.
-    file = weights.pack(trained.model, decoder_only=is_student)
-    with course.replacing(out) as part:
-        part.write_bytes(file)
-    epochs = trained.history["epoch"][-1]
-    print(f"{out}: {len(file):,} bytes; {trained.pictures} pictures, {epochs} epochs, {about}")
 
 
 # ---- What they share ----

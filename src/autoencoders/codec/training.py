@@ -7,14 +7,14 @@ unit of squared error.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
-from autoencoders import data, training
+from autoencoders import course, data, training
 from autoencoders.codec import files, weights
 from autoencoders.codec.model import LearnedCodec
 
@@ -40,15 +40,16 @@ def rate_distortion(model: LearnedCodec, batch: torch.Tensor) -> dict[str, torch
     return {"loss": loss, "bits_per_pixel": rate.mean(), "squared_error": distortion.mean()}
 
 
-def fit_codec(
+def codec_training(
     model: LearnedCodec,
     pictures: torch.Tensor,
     *,
+    valid: torch.Tensor | None = None,
     lr: float = 1e-3,
     batch_size: int = 16,
     **options,
-) -> dict:
-    """`training.fit` for a `LearnedCodec`; returns the history.
+) -> training.Training:
+    """A `LearnedCodec`, to be trained for bits; `options` are those of `training.fit`.
 
     `pictures` `(N, 3, H, W)` with H and W multiples of 8, or of any size with `prepare_batch`
     cropping them so. The PCA layers are near a good place already and learn at a twentieth of the
@@ -60,15 +61,20 @@ def fit_codec(
         is_pca = name.startswith(("analysis_pca", "synthesis_pca"))
         (slow if is_pca else fast).append(parameter)
     optimizer = torch.optim.Adam([{"params": slow, "lr": lr / 20}, {"params": fast, "lr": lr}])
-    return training.fit(
-        model,
-        rate_distortion,
-        pictures,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        clip=2.0,
-        **options,
-    )
+    options |= {"batch_size": batch_size, "optimizer": optimizer, "clip": 2.0}
+    return training.Training(model, rate_distortion, pictures, valid, options, save_weights)
+
+
+def fit_codec(model: LearnedCodec, pictures: torch.Tensor, **options) -> dict:
+    """Run `codec_training`; returns the history."""
+    return codec_training(model, pictures, **options).run()
+
+
+def save_weights(model: LearnedCodec, out: Path, decoder_only: bool = False) -> None:
+    """Write the weights as the program reads them."""
+    file = weights.pack(model, decoder_only=decoder_only)
+    with course.replacing(out) as part:
+        part.write_bytes(file)
 
 
 # ---- Training latents themselves, for a decoder that stays as it is ----
@@ -235,20 +241,20 @@ def drawing(model: LearnedCodec, batch) -> dict[str, torch.Tensor]:
     return {"loss": nn.functional.mse_loss(model.synthesis(latents, level).float(), target)}
 
 
-def fit_student(
+def student_training(
     student: LearnedCodec,
     teacher: LearnedCodec,
     pictures: torch.Tensor,
     quality: int,
     taught: bool = True,
     **options,
-) -> dict:
-    """`training.fit` for the decoder of a small codec, on a large one's latents; the history.
+) -> training.Training:
+    """The decoder of a small codec, to be trained on a large one's latents.
 
     Distillation (Hinton et al. 2015, arXiv:1503.02531): the target is the teacher's reconstruction,
     at one `quality`, or, unless `taught`, the pictures themselves, `(N, 3, H, W)` with H and W
     multiples of 8. The student starts from the teacher's PCA, and the rest of it adds nothing at
-    first.
+    first. `options` are those of `training.fit`.
     """
     student.synthesis_pca.load_state_dict(teacher.synthesis_pca.state_dict())
     # The last layer at 0: what comes out at first is the PCA alone.
@@ -264,7 +270,15 @@ def fit_student(
             latents.append(teacher.decoded(part, levels))
             targets.append(teacher.synthesis(latents[-1], levels) if taught else part)
     train = (torch.cat(latents), level, torch.cat(targets))  # (N, channels, h, w), (N,), pictures
-    return training.fit(student, drawing, train, weight_decay=0.0, **options)
+    options |= {"weight_decay": 0.0}
+    # A student learns from the teacher's latents, so it has no encoder of its own.
+    save = partial(save_weights, decoder_only=True)
+    return training.Training(student, drawing, train, options=options, save=save)
+
+
+def fit_student(*models_and_pictures, **options) -> dict:
+    """Run `student_training`; returns the history."""
+    return student_training(*models_and_pictures, **options).run()
 
 
 # ---- Recipes ----
@@ -278,14 +292,6 @@ ARCHIVE = {"groups": (3, 9, 20), "width": 8, "post": 16, "blocks": 1, "context":
 ARCHIVE_EPOCHS = 400  # for the decoder; the latents take three quarters as many
 ARCHIVE_PRECISION = 5.0  # see `pack`: coarse, since every byte of the decoder counts
 ARCHIVE_PSNR = 28.0
-
-
-class Trained(NamedTuple):
-    """What a recipe gives back: the model, its history, and how many pictures it has seen."""
-
-    model: LearnedCodec
-    history: dict
-    pictures: int
 
 
 def _all_but_unseen(n: int) -> torch.Tensor:
@@ -306,20 +312,17 @@ def training_pictures(folders: Sequence[Path] = ()) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def train_codec(
-    folders: Sequence[Path] = (),
-    epochs: int = 1200,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-) -> Trained:
-    """Train the codec that comes with the program: 45 minutes on one core with 196 renders."""
+def shipped_codec(
+    folders: Sequence[Path] = (), epochs: int = 1200, seed: int = 0
+) -> training.Training:
+    """The codec that comes with the program: 45 minutes on one core with 196 renders."""
     small, _ = data.cars(128, data.ROOT / "cars_sample")
     seen = _all_but_unseen(len(small))
     unseen = data.split(len(small)).unseen
     pictures = training_pictures(folders)
     training.seed_everything(seed)
     model = LearnedCodec().start_from_pca(small[seen])
-    history = fit_codec(
+    return codec_training(
         model,
         pictures,
         # Shown while it trains. Without `patience` they choose nothing and stay unseen.
@@ -329,19 +332,13 @@ def train_codec(
         # Squares of 64 to 140 of the 256 pixels, brought to 64: cars at many scales.
         prepare_batch=data.augment(64, area=(1 / 16, 0.3), colours=True),
         seed=seed,
-        checkpoint=checkpoint,
     )
-    return Trained(model, history, len(pictures))
 
 
-def train_student(
-    folders: Sequence[Path] = (),
-    epochs: int = 60,
-    seed: int = 0,
-    checkpoint: str | Path | None = None,
-    taught: bool = True,
-) -> Trained:
-    """Train a student of notebook 04, from the shipped codec's pictures or from the originals."""
+def shipped_student(
+    folders: Sequence[Path] = (), epochs: int = 60, seed: int = 0, taught: bool = True
+) -> training.Training:
+    """A student of notebook 04, taught by the shipped codec's pictures or by the originals."""
     pictures = training_pictures(folders)
     training.seed_everything(seed)
     teacher = weights.shipped()
@@ -349,19 +346,8 @@ def train_student(
     # The walk through the latents of a crop takes long, so there is a fixed set of crops.
     crop = data.augment(128, area=(0.2, 1), colours=True)
     crops = torch.cat([crop(pictures) for _ in range(16)])
-    history = fit_student(
-        student,
-        teacher,
-        crops,
-        STUDENT_QUALITY,
-        taught,
-        epochs=epochs,
-        lr=3e-3,
-        batch_size=8,
-        seed=seed,
-        checkpoint=checkpoint,
-    )
-    return Trained(student, history, len(pictures))
+    options = {"epochs": epochs, "lr": 3e-3, "batch_size": 8, "seed": seed}
+    return student_training(student, teacher, crops, STUDENT_QUALITY, taught, **options)
 
 
 def train_archive(
