@@ -9,6 +9,7 @@ import threading
 import pytest
 import torch
 from conftest import idx_files
+from torchvision.datasets import MNIST
 
 from autoencoders import __main__, data, download
 
@@ -26,8 +27,8 @@ def mirror(tmp_path, monkeypatch):
     monkeypatch.setattr(http.server.SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(download.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-        monkeypatch.setattr(download.MNIST, "resources", resources)
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        monkeypatch.setattr(MNIST, "resources", resources)
         yield folder
         server.shutdown()
 
@@ -76,16 +77,16 @@ def test_what_arrived_is_read_before_it_is_called_complete(mirror, tmp_path, mon
     packed = gzip.compress(idx_files()["t10k-labels-idx1-ubyte"][:-1])
     (mirror / "t10k-labels-idx1-ubyte.gz").write_bytes(packed)
     resources = [
-        *download.MNIST.resources[:3],
+        *MNIST.resources[:3],
         ("t10k-labels-idx1-ubyte.gz", hashlib.md5(packed).hexdigest()),
     ]
-    monkeypatch.setattr(download.MNIST, "resources", resources)
+    monkeypatch.setattr(MNIST, "resources", resources)
     with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte \(27 bytes, expected 28\)"):
         download.download("mnist", tmp_path / "data")
 
 
 def test_without_a_network_the_command_says_what_to_do(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(download.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
     assert __main__.main(["download", "mnist", "--to", str(tmp_path / "data")]) == 1
     error = capsys.readouterr().err
     assert (

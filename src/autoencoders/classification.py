@@ -8,8 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import fft, optimize, sparse
-from sklearn import metrics as sklearn_metrics
-from sklearn.model_selection import StratifiedGroupKFold
 from torch.nn import functional as F
 
 from autoencoders import corrupt, metrics
@@ -67,6 +65,8 @@ def folds(
                 f"class {number} has {count} groups of pictures for {n} folds: expected at least "
                 "one a fold; take fewer folds, or leave this class out"
             )
+    from sklearn.model_selection import StratifiedGroupKFold  # loaded late, as it takes long
+
     cut = StratifiedGroupKFold(n, shuffle=True, random_state=seed)
     return [
         (torch.from_numpy(train), torch.from_numpy(unseen))
@@ -90,6 +90,8 @@ def scores(label, predicted) -> Scores:
     label, predicted = np.asarray(label), np.asarray(predicted)
     # Of the classes that are there: one without a picture has neither recall nor F1.
     each = {"labels": np.unique(label), "average": "macro"}
+    from sklearn import metrics as sklearn_metrics
+
     return Scores(
         float(sklearn_metrics.accuracy_score(label, predicted)),
         float(sklearn_metrics.recall_score(label, predicted, **each)),

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 from torch.nn import functional as F
 
@@ -232,6 +231,8 @@ def auroc(defective, scores) -> float:
     The chance that a random defective item scores higher than a random good one. `defective` `(n,)`
     of 0 and 1, `scores` `(n,)`; also of pixels, `(N, 1, H, W)` both. Raises ValueError.
     """
+    from sklearn.metrics import roc_auc_score  # loaded late, as it takes long
+
     return float(roc_auc_score(*_two_kinds(defective, scores)))
 
 
@@ -240,6 +241,8 @@ def aupr(defective, scores) -> float:
 
     Guessing reaches the share of defective items.
     """
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(*_two_kinds(defective, scores)))
 
 

@@ -179,7 +179,9 @@ def stopping_on(*signals: int) -> Iterator[None]:
     _Asked.stop = False
     try:
         for number in signals or (signal.SIGTERM, signal.SIGUSR1):
-            before[number] = signal.signal(number, _note)
+            # Somebody else's handler, such as submitit's, stays: it knows what to do.
+            if signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, _note)
         yield
     finally:
         for number, handler in before.items():

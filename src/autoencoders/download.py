@@ -5,11 +5,9 @@ Checksums are compared, whole files kept, damaged ones fetched again.
 
 from pathlib import Path
 
-from torchvision.datasets import MNIST, FashionMNIST
-
 from autoencoders import data
 
-SETS = {"mnist": MNIST, "fashion-mnist": FashionMNIST}
+SETS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}  # and torchvision's names
 
 
 def download(name: str, folder: str | Path) -> Path:
@@ -22,7 +20,10 @@ def download(name: str, folder: str | Path) -> Path:
     """
     if name not in SETS:
         raise ValueError(f"name={name!r}: expected one of {', '.join(SETS)}")
-    kind, raw = SETS[name], Path(folder) / SETS[name].__name__ / "raw"
+    # Not above: it takes longer to load than all else of the command line.
+    from torchvision import datasets
+
+    kind, raw = getattr(datasets, SETS[name]), Path(folder) / SETS[name] / "raw"
     for file in data.IDX:
         if (raw / file).exists() and data.idx_fault(raw / file):
             (raw / file).unlink()  # torchvision takes a file that exists for a whole one

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch.nn import functional as F
-from torchvision.transforms import v2
 from tqdm import tqdm
 
 from autoencoders import (
@@ -38,6 +37,8 @@ def varied(batch: tuple, size: int = SIZE) -> tuple:
     Each becomes `size` pixels wide; three fifths of a picture or more are left of it.
     """
     pictures, label = batch
+    from torchvision.transforms import v2  # loaded late, as it takes long
+
     transform = v2.Compose(
         [
             v2.RandomResizedCrop(size, (0.6, 1), (0.85, 1.18), antialias=True),

@@ -23,19 +23,21 @@ from autoencoders.training import Training
 
 # ---- What can be trained ----
 
+# Conditions of notebook 02's sweep.
+CONV = "convolutional, shifted pictures"
+DENSE = "dense, shifted pictures, PCA start"
+
 
 def conv(latent: int = 256, width: int = 16, epochs: int | None = None, seed: int = 0) -> Training:
     """The convolutional autoencoder of notebook 02's sweep, for cars of 64x64."""
-    condition = "convolutional, shifted pictures"
-    return recipes.small_training(condition, latent, seed, recipes.small_cars(), width, epochs)
+    return recipes.small_training(CONV, latent, seed, recipes.small_cars(), width, epochs)
 
 
 def dense(
     latent: int = 256, width: int = 256, epochs: int | None = None, seed: int = 0
 ) -> Training:
     """The dense autoencoder of notebook 02's sweep; `width` is that of its hidden layers."""
-    condition = "dense, shifted pictures, PCA start"
-    return recipes.small_training(condition, latent, seed, recipes.small_cars(), width, epochs)
+    return recipes.small_training(DENSE, latent, seed, recipes.small_cars(), width, epochs)
 
 
 def restorer(task: str, steps: int = inspection.STEPS, seed: int = 0) -> Training:

@@ -1,0 +1,196 @@
+"""A grid of trainings, each in a folder of its own: `launch/submit.py` starts them.
+
+A run's folder is named by a hash of its settings, and it is done when its `result.json` is there.
+So a sweep that is asked for twice goes on where it was, and one that is widened trains only what is
+new. There is no other record than these folders.
+"""
+
+import csv
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import matplotlib.pyplot as plt
+import numpy as np
+
+from autoencoders import __main__ as command_line
+from autoencoders import course, plots, recipes, trainings
+
+# What the trainings of notebook 02's sweep are called in its file.
+CONDITIONS = {"conv": trainings.CONV, "dense": trainings.DENSE}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a sweep. Calling it trains, or goes on; a scheduler may call it again."""
+
+    folder: Path
+    name: str  # one of `trainings.TRAININGS`
+    settings: tuple[tuple[str, float], ...]
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.json"
+
+    def __call__(self) -> None:
+        if self.result.exists():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        options = ["--out", self.folder / "weights.pt", "--result", self.result, "--force"]
+        for setting, value in self.settings:
+            options += [f"--{setting}", value]
+        status = command_line.main(["train", self.name, *map(str, options)])
+        # An exception is what a scheduler's log and state tell about.
+        if status != 0:
+            raise RuntimeError(f"{self.name} in {self.folder.name} ended with status {status}")
+
+    def checkpoint(self):
+        """What submitit starts again after an interruption: the same call."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def state(self) -> str:
+        """ "done", "running", "interrupted" or "waiting"."""
+        if self.result.exists():
+            return "done"
+        lock = self.folder / "weights.pt.lock"
+        if lock.exists():
+            try:
+                with filelock.FileLock(lock, timeout=0):
+                    pass
+            except filelock.Timeout:
+                return "running"
+        return "interrupted" if (self.folder / "weights.pt.checkpoint").exists() else "waiting"
+
+    def read(self) -> dict:
+        """Its `result.json`. Raises CorruptFileError."""
+        try:
+            return json.loads(self.result.read_text("utf-8"))
+        except ValueError as error:
+            raise course.CorruptFileError(
+                f"{self.result} cannot be read ({error}): expected what a training writes; delete "
+                "it and submit the sweep again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a file such as `launch/sweep.toml` asks for."""
+
+    name: str  # one of `trainings.TRAININGS`
+    grid: dict[str, list]
+    fixed: dict  # settings that all runs share
+    machine: dict  # for the scheduler: "threads", "minutes", "parallel"
+
+    @staticmethod
+    def read(path: Path) -> "Sweep":
+        """A sweep in a TOML file. Raises ValueError that says what is wrong."""
+        try:
+            content = tomllib.loads(path.read_text("utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{path}: {error}; expected TOML as in launch/sweep.toml") from None
+        machine = {"threads": 1, "minutes": 60, "parallel": 100} | content.get("machine", {})
+        sweep = Sweep(
+            content.get("train"), content.get("grid", {}), content.get("fixed", {}), machine
+        )
+        sweep._check(path)
+        return sweep
+
+    def _check(self, path: Path) -> None:
+        if self.name not in trainings.TRAININGS:
+            raise ValueError(
+                f"{path}: train = {self.name!r}: expected one of {', '.join(trainings.TRAININGS)}"
+            )
+        known = {*trainings.SETTINGS, "seed"}
+        for setting, values in (self.grid | {k: [v] for k, v in self.fixed.items()}).items():
+            listed = isinstance(values, list) and values
+            numbers = listed and all(type(value) in (int, float) for value in values)
+            if setting not in known or not numbers:
+                raise ValueError(
+                    f"{path}: {setting} = {values!r}: expected a list of numbers in [grid], or a "
+                    f"number in [fixed], of {', '.join(sorted(known))}"
+                )
+
+    def runs(self, folder: Path) -> Iterator[Run]:
+        """All runs, whether done or not, in a fixed order."""
+        for values in itertools.product(*self.grid.values()):
+            settings = self.fixed | dict(zip(self.grid, values, strict=True))
+            # Sorted: neither the order of a file's lines nor the seed's place makes another run.
+            ordered = tuple(sorted(settings.items()))
+            text = json.dumps([self.name, ordered])
+            digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+            yield Run(folder / digest, self.name, ordered)
+
+
+def status(sweep: Sweep, folder: Path) -> dict[str, int]:
+    """How many runs are in which state."""
+    states = [run.state() for run in sweep.runs(folder)]
+    return {state: states.count(state) for state in ("done", "running", "interrupted", "waiting")}
+
+
+def collect(sweep: Sweep, folder: Path) -> list[dict]:
+    """Write what is done as `runs.json`, `runs.csv` and, where it can be drawn, `runs.png`.
+
+    `runs.json` is of the form of `notebooks/latent_sweep.json`, for `COURSE_SWEEP=folder`. Returns
+    the rows. Raises CorruptFileError.
+    """
+    rows = [_row(run) for run in sweep.runs(folder) if run.result.exists()]
+    if not rows:
+        raise ValueError(
+            f"no run of {folder} is done: expected at least one; submit the sweep, then ask status"
+        )
+    recipes.write_runs(rows, folder / "runs.json")
+    flat = [
+        {name: value for name, value in row.items() if not isinstance(value, list)} for row in rows
+    ]
+    with course.replacing(folder / "runs.csv") as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*flat[0]])
+        writer.writeheader()
+        writer.writerows(flat)
+    if "unseen" in rows[0] and "latent" in rows[0]:
+        _draw(rows, folder / "runs.png")
+    return flat
+
+
+def _row(run: Run) -> dict:
+    """A run as the sweep of notebook 02 has it: settings, how long it took, how good it is."""
+    result = run.read()
+    history = result["history"]
+    row = {"model": run.name, "run": run.folder.name} | dict(run.settings)
+    if run.name in CONDITIONS:
+        row["condition"] = CONDITIONS[run.name]
+    row |= {"parameters": result["parameters"], "epochs": history["epoch"][-1]}
+    row["seconds"] = round(history["seconds"], 1)
+    if "valid_loss" in history:
+        row["best_epoch"] = recipes.best_epoch(history)
+    row |= result.get("quality", {})
+    row |= {name: history[name] for name in ("epoch", "valid_loss") if name in history}
+    return row
+
+
+def _draw(rows: list[dict], out: Path) -> None:
+    """PSNR of unseen cars against the latent: a dot for each run, a line for each width."""
+    plots.use_style()
+    fig, ax = plt.subplots(figsize=(9, 5.4))
+    widths = sorted({row.get("width", 0) for row in rows})
+    for width, colour in zip(widths, itertools.cycle(plots.COLOURS)):
+        same = [row for row in rows if row.get("width", 0) == width]
+        latents = sorted({row["latent"] for row in same})
+        ax.plot(*zip(*((r["latent"], r["unseen"]) for r in same), strict=True), "o", color=colour)
+        means = [np.mean([r["unseen"] for r in same if r["latent"] == z]) for z in latents]
+        ax.plot(latents, means, color=colour, label=f"width {width}" if width else None)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(latents, latents)
+    ax.set(xlabel="values in the latent", ylabel="PSNR, unseen cars [dB]")
+    seeds = len({row.get("seed", 0) for row in rows})
+    ax.set_title(f"{len(rows)} runs; lines are means over up to {seeds} seeds")
+    if widths != [0]:
+        ax.legend()
+    fig.savefig(out, dpi=120, bbox_inches="tight")
+    plt.close(fig)

@@ -1,0 +1,249 @@
+"""Trainings on a Slurm cluster that things happen to: `make test-cluster`.
+
+After each mishap the weights are those of an undisturbed training, bit for bit.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import slurm
+import torch
+from slurm import ROOT, wait_for
+
+LACKING = slurm.missing()
+HOW = f"{', '.join(LACKING)} not installed: {slurm.INSTALL}"
+if LACKING and os.environ.get("CI"):
+    raise RuntimeError(f"under CI nothing is skipped, but {HOW}")
+pytestmark = pytest.mark.skipif(bool(LACKING), reason=HOW)
+
+TRAIN = ROOT / "launch" / "train.sbatch"
+EPOCHS = 160
+OPTIONS = ("--latent", 16, "--width", 4, "--epochs", EPOCHS, "--save-seconds", 0.3)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with slurm.Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, tmp_path_factory):
+    """Weights of a training by two nodes to which nothing happened."""
+    out = tmp_path_factory.mktemp("undisturbed") / "a.pt"
+    job = submit(cluster, out)
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    return weights(out)
+
+
+def submit(cluster, out: Path, *options, nodes: int = 2, sbatch: tuple = ()) -> str:
+    """A training on some nodes, one core each."""
+    arguments = ["--nodes", nodes, "--cpus-per-task", 1, "--time", 10, *sbatch, TRAIN, "conv", out]
+    return cluster.sbatch(*arguments, *OPTIONS, *options)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out, weights_only=True)["weights"]
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+def under_way(cluster, job: str, out: Path) -> None:
+    """Wait until a training has done some epochs and written a checkpoint."""
+    kept = out.with_name(f"{out.name}.checkpoint")
+    wait_for(f"epoch 20 of job {job}", lambda: cluster.state(job) and cluster.epoch(job) >= 20)
+    assert kept.exists() and not out.exists()
+
+
+def attempts(cluster, job: str) -> int:
+    return cluster.log(job).count(f"job {job}, attempt")
+
+
+def test_preempted_by_a_more_important_job(cluster, undisturbed, tmp_path):
+    out = tmp_path / "a.pt"
+    job = submit(cluster, out)
+    under_way(cluster, job, out)
+    important = ["--partition", "high", "--nodes", 2, "--exclusive", "--wrap", "sleep 2"]
+    other = cluster.sbatch(*important)
+    assert cluster.finish(other) == "COMPLETED"
+    assert not out.exists()
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert attempts(cluster, job) == 2
+    assert "stopped after" in cluster.log(job)
+    assert same(weights(out), undisturbed)
+
+
+def test_the_signal_before_the_time_limit(cluster, undisturbed, tmp_path):
+    out = tmp_path / "a.pt"
+    job = submit(cluster, out)
+    under_way(cluster, job, out)
+    # What Slurm sends to the script two minutes before the end.
+    cluster.ask("scancel", "--batch", "--signal=USR1", job)
+    wait_for("the job in the queue again", lambda: "queued again" in cluster.log(job))
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert attempts(cluster, job) == 2
+    assert same(weights(out), undisturbed)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_worker(cluster, undisturbed, tmp_path, rank):
+    out = tmp_path / "a.pt"
+    job = submit(cluster, out)
+    under_way(cluster, job, out)
+    cluster.workers(out)[rank].kill()
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert same(weights(out), undisturbed)
+
+
+def test_a_killed_torchrun(cluster, undisturbed, tmp_path):
+    out = tmp_path / "a.pt"
+    job = submit(cluster, out)
+    under_way(cluster, job, out)
+    cluster.workers(out)[1].parent().kill()
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert attempts(cluster, job) == 2
+    assert same(weights(out), undisturbed)
+
+
+def test_a_lost_node(cluster, undisturbed, tmp_path):
+    out = tmp_path / "a.pt"
+    job = submit(cluster, out)
+    under_way(cluster, job, out)
+    # Its daemon, and what runs on the node with it.
+    cluster.kill("n2")
+    worker = cluster.workers(out)[1]
+    for process in (worker.parent(), worker):
+        process.kill()
+    wait_for("the job in the queue again", lambda: cluster.state(job) == "PENDING", 60)
+    cluster.start("n2")
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert attempts(cluster, job) == 2
+    assert same(weights(out), undisturbed)
+
+
+def test_a_killed_controller(cluster, undisturbed, tmp_path):
+    out = tmp_path / "a.pt"
+    job = submit(cluster, out)
+    under_way(cluster, job, out)
+    cluster.kill("ctld")
+    seen = cluster.epoch(job)
+    wait_for("the training to go on without it", lambda: cluster.epoch(job) > seen + 5)
+    cluster.start("ctld")
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert attempts(cluster, job) == 1
+    assert same(weights(out), undisturbed)
+
+
+# ---- On one node, against a training by one process ----
+
+
+@pytest.fixture(scope="module")
+def alone(cluster, tmp_path_factory):
+    """Weights of the same training by one process, without Slurm."""
+    out = tmp_path_factory.mktemp("alone") / "a.pt"
+    run = started(cluster, out).communicate(timeout=150)
+    assert out.exists(), run
+    return weights(out)
+
+
+def started(cluster, out: Path, *before, code: tuple = ("-m", "autoencoders")):
+    """The training as a process of its own; `before` stands before Python."""
+    command = [*before, sys.executable, *code, "train", "conv", "--out", out]
+    return subprocess.Popen(
+        [*map(str, [*command, *OPTIONS])],
+        env=cluster.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+TERM_WHILE_WRITING = """
+import os, signal, sys
+from autoencoders import __main__
+written = 0
+sync = os.fsync
+def sync_and_term(file):
+    global written
+    written += 1
+    if written == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    sync(file)
+os.fsync = sync_and_term
+sys.exit(__main__.main())
+"""
+
+
+def test_sigterm_in_the_middle_of_a_writing(cluster, alone, tmp_path):
+    out = tmp_path / "a.pt"
+    first = started(cluster, out, code=("-c", TERM_WHILE_WRITING))
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == 75, said
+    job = submit(cluster, out, nodes=1)
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert same(weights(out), alone)
+
+
+def test_two_jobs_with_one_file(cluster, alone, tmp_path):
+    out = tmp_path / "a.pt"
+    jobs = [submit(cluster, out, nodes=1) for _ in range(2)]
+    for job in jobs:
+        assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    # One of them has trained all of it, the other nothing.
+    first, second = sorted(cluster.epoch(job) for job in jobs)
+    assert first == 0 and second > EPOCHS // 2
+    assert same(weights(out), alone)
+
+
+def test_checkpoints_that_are_torn_foreign_or_newer(cluster, alone, tmp_path):
+    faults = {"torn": "cannot be read", "foreign": "is of another run", "newer": "has format 99"}
+    jobs = {}
+    for fault in faults:
+        out = tmp_path / f"{fault}.pt"
+        kept = out.with_name(f"{out.name}.checkpoint")
+        job = submit(cluster, out, *(("--seed", 1) if fault == "foreign" else ()), nodes=1)
+        under_way(cluster, job, out)
+        cluster.ask("scancel", job)
+        wait_for("its end", lambda job=job: cluster.state(job) == "CANCELLED")
+        wait_for("its last process", lambda out=out: not cluster.processes(str(out)))
+        content = kept.read_bytes()
+        if fault == "torn":
+            kept.write_bytes(content[: len(content) // 2])
+        if fault == "newer":
+            state = torch.load(kept, weights_only=True)
+            torch.save(state | {"format": 99}, kept)
+        before = kept.read_bytes()
+        job = submit(cluster, out, nodes=1, sbatch=("--export", "ALL,RESTARTS=0"))
+        jobs[fault] = (job, kept, before)
+    for fault, (job, kept, before) in jobs.items():
+        assert cluster.finish(job) == "FAILED"
+        assert faults[fault] in cluster.log(job)
+        # It is the reader's to keep or to delete.
+        assert kept.read_bytes() == before
+
+
+def test_a_full_disk(cluster, alone, tmp_path):
+    """A limit on the size of files stands for it: it also works for who is not root."""
+    out = tmp_path / "a.pt"
+    first = started(cluster, out)
+    wait_for("a checkpoint", lambda: out.with_name("a.pt.checkpoint").exists())
+    time.sleep(1)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=60)
+    full = started(cluster, out, "prlimit", "--fsize=1000")
+    _, said = full.communicate(timeout=120)
+    assert full.returncode == 1
+    assert "cannot be written" in said and "is untouched" in said and "Traceback" not in said
+    # With room again it goes on from the last good one.
+    again = started(cluster, out)
+    printed, said = again.communicate(timeout=150)
+    assert json.loads(printed.splitlines()[0])["epoch"] > 1
+    assert same(weights(out), alone)
