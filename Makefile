@@ -9,7 +9,7 @@ NBVAL := --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 --nbval-
 # Threads that wait sleep; src/autoencoders/__init__.py says why. Here for what loads torch first.
 export OMP_WAIT_POLICY ?= passive
 .DEFAULT_GOAL := help
-.PHONY: help run test lab notebooks slides assignment grade grade-example lint bench clean
+.PHONY: help run test test-cluster lab notebooks slides assignment grade grade-example lint bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1#/' \
@@ -38,7 +38,7 @@ slides: $(STAMP) ## build the talk from the committed results (COURSE_OUT=build:
 test: lint ## lint, unit tests, notebooks against their stored outputs, bands of the results
 	@rm -rf build/test
 	@env -u COURSE_DATA $(BIN)/python -m pytest tests --ignore tests/test_bands.py \
-		--not-tested $(MISSED)
+		--ignore tests/cluster --not-tested $(MISSED)
 ifeq ($(NOTEBOOKS),)
 	@echo "no notebooks yet: nothing to compare with stored outputs"
 else
@@ -46,6 +46,9 @@ else
 endif
 	@env -u COURSE_DATA COURSE_OUT=build/test $(BIN)/python -m pytest tests/test_bands.py
 	@cat $(MISSED)
+
+test-cluster: $(STAMP) ## trainings on a Slurm of two nodes that the tests start here
+	@env -u COURSE_DATA $(BIN)/python -m pytest tests/cluster
 
 lint: $(STAMP) ## check style: package, tests and notebooks
 	@$(BIN)/ruff check --quiet .

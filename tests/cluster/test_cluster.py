@@ -5,10 +5,8 @@ After each mishap the weights are those of an undisturbed training, bit for bit.
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -203,47 +201,109 @@ def test_two_jobs_with_one_file(cluster, alone, tmp_path):
     assert same(weights(out), alone)
 
 
-def test_checkpoints_that_are_torn_foreign_or_newer(cluster, alone, tmp_path):
-    faults = {"torn": "cannot be read", "foreign": "is of another run", "newer": "has format 99"}
+@pytest.fixture(scope="module")
+def begun(cluster, alone, tmp_path_factory):
+    """A checkpoint of the training by one process, stopped on its way."""
+    out = tmp_path_factory.mktemp("begun") / "a.pt"
+    kept = out.with_name("a.pt.checkpoint")
+    first = started(cluster, out)
+    for line in first.stdout:
+        if json.loads(line)["epoch"] == 20:
+            break
+    first.terminate()
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 75, said
+    return kept.read_bytes()
+
+
+def test_checkpoints_that_are_torn_foreign_or_newer(cluster, begun, tmp_path):
+    messages = {"torn": "cannot be read", "foreign": "is of another run", "newer": "has format 99"}
     jobs = {}
-    for fault in faults:
-        out = tmp_path / f"{fault}.pt"
-        kept = out.with_name(f"{out.name}.checkpoint")
-        job = submit(cluster, out, *(("--seed", 1) if fault == "foreign" else ()), nodes=1)
-        under_way(cluster, job, out)
-        cluster.ask("scancel", job)
-        wait_for("its end", lambda job=job: cluster.state(job) == "CANCELLED")
-        wait_for("its last process", lambda out=out: not cluster.processes(str(out)))
-        content = kept.read_bytes()
+    for fault in messages:
+        kept = tmp_path / f"{fault}.pt.checkpoint"
+        kept.write_bytes(begun)
         if fault == "torn":
-            kept.write_bytes(content[: len(content) // 2])
+            kept.write_bytes(begun[: len(begun) // 2])
         if fault == "newer":
-            state = torch.load(kept, weights_only=True)
-            torch.save(state | {"format": 99}, kept)
+            torch.save(torch.load(kept, weights_only=True) | {"format": 99}, kept)
         before = kept.read_bytes()
-        job = submit(cluster, out, nodes=1, sbatch=("--export", "ALL,RESTARTS=0"))
-        jobs[fault] = (job, kept, before)
+        seed = ("--seed", 1) if fault == "foreign" else ()
+        # By itself it would be queued again some times.
+        once = {"nodes": 1, "sbatch": ("--export", "ALL,RESTARTS=0")}
+        jobs[fault] = (submit(cluster, tmp_path / f"{fault}.pt", *seed, **once), kept, before)
     for fault, (job, kept, before) in jobs.items():
-        assert cluster.finish(job) == "FAILED"
-        assert faults[fault] in cluster.log(job)
+        assert cluster.finish(job) == "FAILED", cluster.log(job)
+        assert messages[fault] in cluster.log(job)
         # It is the reader's to keep or to delete.
         assert kept.read_bytes() == before
 
 
-def test_a_full_disk(cluster, alone, tmp_path):
+def test_a_full_disk(cluster, alone, begun, tmp_path):
     """A limit on the size of files stands for it: it also works for who is not root."""
     out = tmp_path / "a.pt"
-    first = started(cluster, out)
-    wait_for("a checkpoint", lambda: out.with_name("a.pt.checkpoint").exists())
-    time.sleep(1)
-    first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=60)
+    kept = out.with_name("a.pt.checkpoint")
+    kept.write_bytes(begun)
     full = started(cluster, out, "prlimit", "--fsize=1000")
     _, said = full.communicate(timeout=120)
     assert full.returncode == 1
     assert "cannot be written" in said and "is untouched" in said and "Traceback" not in said
+    assert kept.read_bytes() == begun
     # With room again it goes on from the last good one.
-    again = started(cluster, out)
-    printed, said = again.communicate(timeout=150)
-    assert json.loads(printed.splitlines()[0])["epoch"] > 1
+    printed, said = started(cluster, out).communicate(timeout=150)
+    assert json.loads(printed.splitlines()[0])["epoch"] > 20, said
     assert same(weights(out), alone)
+
+
+# ---- A sweep ----
+
+SWEEP = """
+train = "conv"
+[grid]
+latent = [16, 64]
+seed = [0, 1]
+[fixed]
+width = 4
+epochs = 400
+[machine]
+threads = 1
+minutes = 10
+"""
+
+
+def sweep(cluster, command: str, file: Path, folder: Path, *options) -> str:
+    call = [sys.executable, ROOT / "launch" / "submit.py", command, file, folder, *options]
+    run = subprocess.run(
+        [*map(str, call)], env=cluster.environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def test_a_sweep_interrupted_and_asked_for_again(cluster, tmp_path):
+    file, folder = tmp_path / "sweep.toml", tmp_path / "runs"
+    file.write_text(SWEEP, "utf-8")
+    assert sweep(cluster, "submit", file, folder) == "4 runs submitted, 0 left alone"
+    # What is in the queue is not submitted a second time.
+    assert sweep(cluster, "submit", file, folder) == "0 runs submitted, 4 left alone"
+    wait_for("a checkpoint", lambda: [*folder.glob("*/weights.pt.checkpoint")])
+    cluster.ask("scancel", "--me", "--state=PENDING")
+    # At once: submitit lets SIGTERM pass, and a short run would end before the SIGKILL after it.
+    for process in cluster.processes("submitit", str(folder)):
+        process.kill()
+    wait_for("the last process", lambda: not cluster.processes("submitit", str(folder)))
+    wait_for("an empty queue", lambda: not cluster.ask("squeue", "-h"))
+    interrupted = sweep(cluster, "status", file, folder)
+    assert "0 running" in interrupted and "0 interrupted" not in interrupted
+    assert "4 left" not in sweep(cluster, "submit", file, folder)
+    done = "4 done, 0 running, 0 interrupted, 0 waiting"
+    wait_for("all runs", lambda: sweep(cluster, "status", file, folder) == done, 150)
+    assert "4 runs" in sweep(cluster, "collect", file, folder)
+    rows = json.loads((folder / "runs.json").read_text("utf-8"))
+    assert [(row["latent"], row["seed"]) for row in rows] == [(16, 0), (16, 1), (64, 0), (64, 1)]
+    # A run alone, never interrupted, gives the same weights.
+    run = next(row for row in rows if (row["latent"], row["seed"]) == (16, 1))
+    out = tmp_path / "alone.pt"
+    options = ["--latent", "16", "--width", "4", "--epochs", "400", "--seed", "1"]
+    command = [sys.executable, "-m", "autoencoders", "train", "conv", "--out", str(out), *options]
+    subprocess.run(command, env=cluster.environment, check=True, capture_output=True, timeout=120)
+    assert same(weights(folder / run["run"] / "weights.pt"), weights(out))
