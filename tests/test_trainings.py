@@ -8,9 +8,10 @@ import sys
 import filelock
 import pytest
 import torch
+from torch.nn import functional
 
 from autoencoders import __main__ as command_line
-from autoencoders import codec, data, distributed, models, trainings, turntable
+from autoencoders import codec, data, distributed, models, recipes, trainings, turntable
 from autoencoders.codec import training as codec_training
 
 # A setting for each that makes it short.
@@ -39,7 +40,10 @@ def few(monkeypatch):
 
     monkeypatch.setattr(data, "turntable", some_turning)
     monkeypatch.setattr(data, "wheels", lambda: wheels._replace(train=wheels.train[:8]))
-    monkeypatch.setattr(codec_training.data, "cars", some_cars)
+    # PCA needs more pictures than hidden values: all of them for the small networks.
+    small = functional.avg_pool2d(cars(128, data.ROOT / "cars_sample")[0], 2)
+    monkeypatch.setattr(recipes, "small_cars", lambda: small)
+    monkeypatch.setattr(data, "cars", some_cars)
     monkeypatch.setattr(
         codec_training, "STUDENT", {"width": 4, "post": 4, "blocks": 0, "context": 2}
     )
