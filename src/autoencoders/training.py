@@ -108,12 +108,10 @@ def fit(
     machine = Machine.choose(model, device, precision)
     model.to(machine.device, memory_format=machine.layout)
     turns = _turns(model, loss_fn, optimizer, lr, weight_decay)
-    team = distributed.Team.current()
-    batches = _Batches(train, batch_size, weights, seed, prepare_batch, machine, team)
+    batches = _Batches(train, batch_size, weights, seed, prepare_batch, machine)
     run = _Run(model, turns, batches, schedule, clip, epochs, report)
     # Here, so that what a caller drew before does not matter; a checkpoint then sets its own state.
-    # Each process draws other noise, and none what it would draw with another seed.
-    seed_everything(seed + SEEDS_APART * team.rank)
+    seed_everything(seed + SEEDS_APART * run.team.rank)  # each process draws other noise
     saver = _Saver(checkpoint, save_seconds, run, arguments)
     with _bar(progress, epochs, run.epoch) as bar:
         while not run.state.done:
@@ -291,7 +289,7 @@ class _Batches:
     So the step is all that a checkpoint has to keep of them.
     """
 
-    def __init__(self, train, batch_size, weights, seed, prepare_batch, machine, team):
+    def __init__(self, train, batch_size, weights, seed, prepare_batch, machine):
         self.tensors = _tensors("train", train)
         self.items = len(self.tensors[0])
         self.batch_size = batch_size
@@ -299,7 +297,7 @@ class _Batches:
         self.seed = seed
         self.prepare_batch = prepare_batch
         self.machine = machine
-        self.team = team
+        self.team = distributed.Team.current()
         self.per_epoch = math.ceil(self.items / batch_size)
         self.epoch = None  # the one that `order` is of
         self.order = None
