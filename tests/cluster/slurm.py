@@ -200,12 +200,14 @@ class Cluster:
     def finish(self, job: str, seconds: float = 150) -> str:
         """Wait for the end of a job; how it ended."""
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
-        seen = []
 
         def ended():
-            seen.append(self.state(job))
-            # Three times: one that is being queued again has also failed, for a moment.
-            return seen[-1] if seen[-1] in over and len({*seen[-3:]}) == 1 else None
+            state = self.state(job)
+            log = self.log(job)
+            # While it is being queued again Slurm says for some seconds that it has failed. The
+            # next attempt must come then, or this waits for it in vain.
+            coming = log.count("queued again") >= log.count(f"job {job}, attempt") > 0
+            return state if state in over and not coming else None
 
         return wait_for(f"the end of job {job}:\n{self.log(job)}", ended, seconds)
 

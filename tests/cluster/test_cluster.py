@@ -296,7 +296,9 @@ def test_a_sweep_interrupted_and_asked_for_again(cluster, tmp_path):
     assert "0 running" in interrupted and "0 interrupted" not in interrupted
     assert "4 left" not in sweep(cluster, "submit", file, folder)
     done = "4 done, 0 running, 0 interrupted, 0 waiting"
-    wait_for("all runs", lambda: sweep(cluster, "status", file, folder) == done, 150)
+    # The files, not `status`: its start takes as long as some epochs.
+    wait_for("all runs", lambda: len([*folder.glob("*/result.json")]) == 4, 150)
+    assert sweep(cluster, "status", file, folder) == done
     assert "4 runs" in sweep(cluster, "collect", file, folder)
     rows = json.loads((folder / "runs.json").read_text("utf-8"))
     assert [(row["latent"], row["seed"]) for row in rows] == [(16, 0), (16, 1), (64, 0), (64, 1)]
