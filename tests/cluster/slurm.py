@@ -96,6 +96,7 @@ class Cluster:
     def __init__(self, folder: Path):
         self.folder = folder
         self.daemons = {}
+        self.pending = {}  # since when jobs wait that were queued again
         root = os.geteuid() == 0
         settings = {
             "user": "root" if root else psutil.Process().username(),
@@ -192,8 +193,11 @@ class Cluster:
         about = self.ask("scontrol", "show", "job", job)
         words = dict(word.split("=", 1) for word in about.split() if "=" in word)
         state = words.get("JobState", "")
-        # Slurm lets it wait for two minutes, which is of no use here.
-        if state == "PENDING" and words.get("Reason") in ("BeginTime", "None"):
+        # Slurm lets it wait for two minutes, which is of no use here. But not at once: within the
+        # second in which the last attempt was ended its node would refuse the next one.
+        if state != "PENDING" or words.get("Reason") != "BeginTime":
+            self.pending.pop(job, None)
+        elif time.monotonic() > self.pending.setdefault(job, time.monotonic()) + 2:
             self.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
         return state
 
@@ -203,11 +207,7 @@ class Cluster:
 
         def ended():
             state = self.state(job)
-            log = self.log(job)
-            # While it is being queued again Slurm says for some seconds that it has failed. The
-            # next attempt must come then, or this waits for it in vain.
-            coming = log.count("queued again") >= log.count(f"job {job}, attempt") > 0
-            return state if state in over and not coming else None
+            return state if state in over else None
 
         return wait_for(f"the end of job {job}:\n{self.log(job)}", ended, seconds)
 

@@ -86,6 +86,7 @@ def test_the_signal_before_the_time_limit(cluster, undisturbed, tmp_path):
     # What Slurm sends to the script two minutes before the end.
     cluster.ask("scancel", "--batch", "--signal=USR1", job)
     wait_for("the job in the queue again", lambda: "queued again" in cluster.log(job))
+    assert "stopped after" in cluster.log(job)
     assert cluster.finish(job) == "COMPLETED", cluster.log(job)
     assert attempts(cluster, job) == 2
     assert same(weights(out), undisturbed)
