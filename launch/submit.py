@@ -86,7 +86,7 @@ def executor(asked: sweep.Sweep, folder: Path, arguments: argparse.Namespace):
     return made
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks; the exit status is 0, or 1 after an error."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("command", choices=["submit", "status", "collect"])
@@ -96,7 +96,7 @@ def main() -> int:
         "--cluster", choices=["slurm", "local"], help="default: Slurm if it is there"
     )
     parser.add_argument("--partition", help="of Slurm")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(arguments)
     try:
         asked = sweep.Sweep.read(arguments.file)
         folder = arguments.folder.resolve()

@@ -93,7 +93,7 @@ def test_a_signal_to_one_stops_all_and_the_same_command_goes_on(tmp_path):
     kept = ("--checkpoint", tmp_path / "kept")
     stopped = start(tmp_path / "cut", *options, *kept, "--fault", "term")
     assert stopped.returncode != 0
-    assert "stopped after 6 of 12 steps: the same call goes on from" in stopped.stdout
+    assert "stopped after 7 of 12 steps: the same call goes on from" in stopped.stdout
     assert not (tmp_path / "cut").exists()
     assert difference(whole, trained(tmp_path / "cut", *options, *kept)) == 0
 
@@ -117,7 +117,7 @@ def test_alone_there_is_nothing_to_share_or_to_wait_for():
     assert alone == distributed.Team(0, 1)
     assert torch.equal(alone.share(items), items)
     assert alone.gather("a") == ["a"]
-    assert alone.agree(True, False) == [True, False]
+    assert alone.average([], 1.0, [], (True, False)) == [True, False]
 
 
 def test_shares_are_all_items_once_and_as_equal_as_can_be():

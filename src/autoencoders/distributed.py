@@ -14,7 +14,7 @@ all other models get the gradient of the whole batch, to floating-point rounding
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -66,14 +66,6 @@ class Team:
         distributed.all_gather_object(things, thing)
         return things
 
-    def agree(self, *wishes: bool) -> list[bool]:
-        """For each wish whether any process has it: all get the same answer, at the same step."""
-        if self.size == 1:
-            return [*wishes]
-        count = torch.tensor(wishes, dtype=torch.float32, device=_device())
-        distributed.all_reduce(count)
-        return (count > 0).tolist()
-
     def total(self, sums: dict[str, float]) -> dict[str, float]:
         """Sums over all processes by name; a process may lack a name."""
         totals = {}
@@ -84,15 +76,20 @@ class Team:
         return totals
 
     def average(
-        self, parameters: list[nn.Parameter], share: float, statistics: list[torch.Tensor]
-    ) -> None:
+        self,
+        parameters: list[nn.Parameter],
+        share: float,
+        statistics: list[torch.Tensor],
+        wishes: Sequence[bool] = (),
+    ) -> list[bool]:
         """Replace gradients by their mean over the whole batch, and `statistics` likewise.
 
-        `share` is this process's part of the batch, 0 to 1: its mean counts by as much. Raises
-        ValueError for sparse gradients, which do not fit into one message.
+        `share` is this process's part of the batch, 0 to 1: its mean counts by as much. Returns for
+        each of the `wishes` whether any process has it, so that all do the same after this step.
+        Raises ValueError for sparse gradients, which do not fit into one message.
         """
         if self.size == 1:
-            return
+            return [*wishes]
         for parameter in parameters:
             if parameter.grad is not None and parameter.grad.is_sparse:
                 raise ValueError(
@@ -100,22 +97,24 @@ class Team:
                     "expected dense ones; train this model in one process"
                 )
         # One message for all, since each takes its time however short it is.
-        used = [float(parameter.grad is not None) for parameter in parameters]
-        parts = [torch.tensor(used, device=_device())]
+        flags = [*wishes, *(parameter.grad is not None for parameter in parameters)]
+        parts = [torch.tensor(flags, dtype=torch.float32, device=_device())]
         parts += [
             torch.zeros_like(p) if p.grad is None else share * p.grad.detach() for p in parameters
         ]
         parts += [share * tensor for tensor in statistics]
         message = torch.cat([part.reshape(-1) for part in parts])
         distributed.all_reduce(message)
-        used, *means = message.split([part.numel() for part in parts])
-        for parameter, count, mean in zip(parameters, used.tolist(), means, strict=False):
+        counts, *means = message.split([part.numel() for part in parts])
+        flags = (counts > 0).tolist()
+        for parameter, used, mean in zip(parameters, flags[len(wishes) :], means, strict=False):
             # What no process has used keeps no gradient, as in a training by one process.
-            if count:
+            if used:
                 parameter.grad = torch.empty_like(parameter)
                 parameter.grad.copy_(mean.view_as(parameter))
         for tensor, mean in zip(statistics, means[len(parameters) :], strict=True):
             tensor.copy_(mean.view_as(tensor))
+        return flags[: len(wishes)]
 
 
 @contextmanager

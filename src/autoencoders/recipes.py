@@ -48,6 +48,11 @@ def begin_at_pca(model: models.DenseAutoencoder, pca: svd.BlockPCA) -> None:
     """
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     hidden, latent = model.arguments["hidden"], model.arguments["latent"]
+    if not 1 <= hidden <= len(pca.basis):
+        raise ValueError(
+            f"{hidden} hidden values, of which each begins as a component of PCA: expected 1 to "
+            f"{len(pca.basis)}, as many as it has; choose another width"
+        )
     patterns = pca.basis[:hidden]  # (hidden, pixels)
     # The middle layers pass on as many components as both sides have, and 0 beyond.
     kept, back = torch.eye(latent, hidden), torch.eye(hidden, latent)
@@ -76,6 +81,19 @@ def dense_optimizer(model: models.DenseAutoencoder, first: float, lr: float):
     return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=1e-4)
 
 
+# Functions, so that torchvision is loaded when a training begins: it takes a second.
+
+
+def mirrored(batch: torch.Tensor) -> torch.Tensor:
+    """Mirror every other picture of `(N, 3, H, W)`."""
+    return data.augment()(batch)
+
+
+def cropped(batch: torch.Tensor) -> torch.Tensor:
+    """Cut 48x48 pixels out of each picture of `(N, 3, H, W)`, and mirror every other one."""
+    return data.augment(crop=48)(batch)
+
+
 def shifted(batch: torch.Tensor) -> torch.Tensor:
     """Mirror every other picture of `(N, 3, H, W)` and move each by up to an eighth of its side.
 
@@ -96,14 +114,14 @@ PCA |= {"first": 2e-5, "lr": 3e-4, "patience": 40, "precision": "float32"}
 CONV = {"kind": "convolutional", "epochs": 320}
 CONV |= {"lr": 8e-3, "patience": 12, "precision": "auto"}
 CONDITIONS = {
-    "dense, whole pictures": RANDOM | {"prepare": data.augment()},
+    "dense, whole pictures": RANDOM | {"prepare": mirrored},
     "dense, shifted pictures": RANDOM | {"prepare": shifted},
     "dense, shifted pictures, PCA start": PCA | {"prepare": shifted},
     # A hidden layer of six values gives it as few parameters as the convolutional network has.
     "dense, 6 hidden values, PCA start": PCA | {"prepare": shifted, "hidden": 6},
-    "convolutional, whole pictures": CONV | {"prepare": data.augment()},
+    "convolutional, whole pictures": CONV | {"prepare": mirrored},
     "convolutional, shifted pictures": CONV | {"prepare": shifted},
-    "convolutional, crops": CONV | {"prepare": data.augment(crop=48)},
+    "convolutional, crops": CONV | {"prepare": cropped},
 }
 TWICE = ", twice as long"  # behind a condition's name
 # What the sweep trains: conditions and their latents.
@@ -127,9 +145,11 @@ def small_model(condition: str, latent: int, width: int | None = None) -> nn.Mod
     one's hidden values (those of the condition).
     """
     recipe = CONDITIONS[condition.removesuffix(TWICE)]
+    if width is None:
+        width = recipe.get("hidden", 16)
     if recipe["kind"] == "dense":
-        return models.DenseAutoencoder(64, latent, width or recipe["hidden"])
-    return models.ConvAutoencoder(64, latent, width or 16)
+        return models.DenseAutoencoder(64, latent, width)
+    return models.ConvAutoencoder(64, latent, width)
 
 
 def many_shifted(pictures: torch.Tensor, times: int = 30) -> torch.Tensor:

@@ -93,29 +93,31 @@ class Sweep:
         """A sweep in a TOML file. Raises ValueError that says what is wrong."""
         try:
             content = tomllib.loads(path.read_text("utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path}: {error}; expected TOML as in launch/sweep.toml") from None
-        machine = {"threads": 1, "minutes": 60, "parallel": 100} | content.get("machine", {})
-        sweep = Sweep(
-            content.get("train"), content.get("grid", {}), content.get("fixed", {}), machine
-        )
-        sweep._check(path)
-        return sweep
+            return Sweep._made_of(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; launch/sweep.toml is an example") from None
 
-    def _check(self, path: Path) -> None:
-        if self.name not in trainings.TRAININGS:
-            raise ValueError(
-                f"{path}: train = {self.name!r}: expected one of {', '.join(trainings.TRAININGS)}"
-            )
-        known = {*trainings.SETTINGS, "seed"}
-        for setting, values in (self.grid | {k: [v] for k, v in self.fixed.items()}).items():
-            listed = isinstance(values, list) and values
-            numbers = listed and all(type(value) in (int, float) for value in values)
-            if setting not in known or not numbers:
-                raise ValueError(
-                    f"{path}: {setting} = {values!r}: expected a list of numbers in [grid], or a "
-                    f"number in [fixed], of {', '.join(sorted(known))}"
-                )
+    @staticmethod
+    def _made_of(content: dict) -> "Sweep":
+        unknown = [name for name in content if name not in ("train", "grid", "fixed", "machine")]
+        if unknown:
+            raise ValueError(f"{unknown[0]}: expected train, [grid], [fixed] and [machine] alone")
+        name = content.get("train")
+        if not isinstance(name, str) or name not in trainings.TRAININGS:
+            raise ValueError(f"train = {name!r}: expected one of {', '.join(trainings.TRAININGS)}")
+        for table in ("grid", "fixed", "machine"):
+            if not isinstance(content.setdefault(table, {}), dict):
+                raise ValueError(f"{table} = {content[table]!r}: expected a table, [{table}]")
+        grid, fixed = content["grid"], content["fixed"]
+        twice = [setting for setting in grid if setting in fixed]
+        if twice:
+            raise ValueError(f"{twice[0]} in [grid] and in [fixed]: expected it in one of them")
+        trainings.check_settings(name, grid | fixed)
+        for setting, values in grid.items():
+            _check_values(setting, values)
+        for setting, value in fixed.items():
+            _check_values(setting, [value])
+        return Sweep(name, grid, fixed, _machine(content["machine"]))
 
     def runs(self, folder: Path) -> Iterator[Run]:
         """All runs, whether done or not, in a fixed order."""
@@ -126,6 +128,32 @@ class Sweep:
             text = json.dumps([self.name, ordered])
             digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
             yield Run(folder / digest, self.name, ordered)
+
+
+MACHINE = {"threads": 1, "minutes": 60, "parallel": 100}
+
+
+def _machine(given: dict) -> dict:
+    """What a run asks the scheduler for. Raises ValueError for what is no number of something."""
+    for name, number in given.items():
+        if name not in MACHINE or type(number) is not int or number < 1:
+            raise ValueError(
+                f"{name} = {number!r} in [machine]: expected whole numbers from 1 up, of "
+                f"{', '.join(MACHINE)}"
+            )
+    return MACHINE | given
+
+
+def _check_values(setting: str, values: list) -> None:
+    """Raise ValueError unless these are different numbers that the setting may have."""
+    kind = trainings.SETTINGS.get(setting, int)  # a seed is one too
+    kinds = (int,) if kind is int else (int, float)
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{setting} = {values!r} in [grid]: expected a list of numbers")
+    if any(type(value) not in kinds for value in values):
+        raise ValueError(f"{setting} = {values!r}: expected numbers of type {kind.__name__}")
+    if len({*values}) < len(values):
+        raise ValueError(f"{setting} = {values!r}: expected each number once")
 
 
 def status(sweep: Sweep, folder: Path) -> dict[str, int]:

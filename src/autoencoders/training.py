@@ -22,7 +22,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,12 +115,12 @@ def fit(
     saver = _Saver(checkpoint, save_seconds, run, arguments)
     with _bar(progress, epochs, run.epoch) as bar:
         while not run.state.done:
-            run.step()
+            wishes = run.step(saver.wishes())
             if run.at_end_of_epoch:
                 run.end_epoch(valid, validate_every, patience)
                 bar.update()
                 bar.set_postfix_str(run.summary())
-            saver.save_or_stop()
+            saver.save_or_stop(*wishes)
     return run.finish(home)
 
 
@@ -408,8 +408,11 @@ class _Run:
     def at_end_of_epoch(self) -> bool:
         return self.state.step % self.batches.per_epoch == 0
 
-    def step(self) -> None:
-        """Draw a batch, on which each loss in turn computes its gradients and makes a step."""
+    def step(self, wishes: Sequence[bool] = ()) -> list[bool]:
+        """Draw a batch, on which each loss in turn computes its gradients and makes a step.
+
+        Returns for each of the `wishes` whether any process has it.
+        """
         step = self.state.step
         batch, count, whole = self.batches.draw(step)
         rate = self.schedule(step, self.total)
@@ -425,7 +428,8 @@ class _Run:
                 parameter.grad = None
             if count:
                 self._backward(turn, batch, count)
-            self.team.average(turn.parameters, count / whole, self.statistics)
+            # The wishes go along with the gradients: a message of their own would cost time.
+            agreed = self.team.average(turn.parameters, count / whole, self.statistics, wishes)
             if self.clip is not None:
                 torch.nn.utils.clip_grad_norm_(turn.parameters, self.clip)
             turn.optimizer.step()
@@ -433,6 +437,7 @@ class _Run:
         self.state.step += 1
         self._note_progress()
         self._note_time()
+        return agreed
 
     def _backward(self, turn: _Turn, batch, count: int) -> None:
         """The gradients of a turn's loss, averaged over the `count` samples of `batch`."""
@@ -562,11 +567,14 @@ class _Saver:
         if not run.state.done:
             self._save()  # at once: better to learn now that the folder is read-only
 
-    def save_or_stop(self) -> None:
-        """Save when it is time to; when a signal has come, save and raise `Stopped`."""
+    def wishes(self) -> tuple[bool, bool]:
+        """Whether this process wants to save, and to stop, after the next step."""
         # The clock of one process decides for all, since all take part in a saving.
-        overdue = self.team.leads and time.monotonic() - self.saved > self.seconds
-        due, stop = self.team.agree(overdue, distributed.stop_asked())
+        due = self.team.leads and time.monotonic() - self.saved > self.seconds
+        return due, distributed.stop_asked()
+
+    def save_or_stop(self, due: bool, stop: bool) -> None:
+        """Save when it is time to; when a signal has come, save and raise `Stopped`."""
         done = self.run.state.done
         if self.path is not None and (due or stop or done):
             self._save()

@@ -69,15 +69,19 @@ OPTIONS = {"folders": "pictures", "taught": "without-teacher"}
 
 def plan(name: str, **settings) -> Training:
     """The training `name` with some of its arguments set. Raises ValueError for one it lacks."""
-    build = TRAININGS[name]
-    taken = inspect.signature(build).parameters
+    check_settings(name, settings)
+    return TRAININGS[name](**settings)
+
+
+def check_settings(name: str, settings: Iterable[str]) -> None:
+    """Raise ValueError for a setting that the training `name` does not have."""
+    taken = inspect.signature(TRAININGS[name]).parameters
     foreign = [setting for setting in settings if setting not in taken]
     if foreign:
         raise ValueError(
             f"train {name} with {_options(foreign)}: expected no more than {_options(taken)}; "
             "leave it out"
         )
-    return build(**settings)
 
 
 def _options(settings: Iterable[str]) -> str:
