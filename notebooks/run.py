@@ -4,9 +4,9 @@
 executes only those whose names begin with 02, and keeps the numbers of the others. `run.py
 --in-place` is for authors: it stores the outputs in the notebooks, and results and figures in
 slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
-numbers, and no picture, as slides/results_mnist.json, slides/results_photographs.json, ... It lives
-beside what it runs, because it is no part of what a student reads in `src/`. A failing cell exits
-with status 1.
+numbers, and no picture, as slides/results_mnist.json, slides/results_photographs.json, ...; those
+of notebooks that did not run stay. It lives beside what it runs, because it is no part of what a
+student reads in `src/`. A failing cell exits with status 1.
 """
 
 import glob
@@ -86,13 +86,18 @@ KEPT = {
 def keep() -> int:
     """Store the numbers of the last run on real data beside the committed ones."""
     results = course.load_results(course.results_folder())
+    recorded = course.load_results(course.COMMITTED)  # of the course's own data
     for source, file in KEPT.items():
         chosen = {name: result for name, result in results.items() if result["data"] == source}
         if not chosen:
             print(f"no numbers of {source} in {course.results_folder()}: nothing to keep")
             continue
+        before = course.load_results(course.COMMITTED / file)
         if source == MVTEC:
-            chosen = of_category(chosen, course.load_results(course.COMMITTED / file))
+            chosen = of_category(chosen, before)
+        else:
+            # Of notebooks that were not run now. What none of them records any more goes.
+            chosen = {name: before[name] for name in before if name in recorded} | chosen
         text = json.dumps(chosen, indent=1, sort_keys=True, ensure_ascii=False)
         with course.replacing(course.COMMITTED / file) as part:
             part.write_text(text + "\n", "utf-8")

@@ -196,6 +196,20 @@ def test_numbers_of_real_data_are_kept_by_their_set(monkeypatch, tmp_path, capsy
     assert "no numbers of COURSE_DATA/cars" in capsys.readouterr().out
 
 
+def test_numbers_of_notebooks_that_did_not_run_are_kept_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(run.course, "COMMITTED", tmp_path)
+    sources = {"": "cars_sample", "first": "COURSE_DATA/cars", "second": "COURSE_DATA/cars"}
+    names = {"": ("svd.x", "conv.x"), "first": ("svd.x", "conv.x", "gone.x"), "second": ("conv.x",)}
+    for value, (folder, source) in enumerate(sources.items()):
+        monkeypatch.setenv("COURSE_OUT", str(tmp_path / folder))
+        for name in names[folder]:
+            report.record(name, value, source=source)
+        run.keep()
+    kept = course.load_results(tmp_path / "results_photographs.json")
+    # The second run had one notebook; what no notebook records any more is gone.
+    assert {name: result["value"] for name, result in kept.items()} == {"svd.x": 1, "conv.x": 2}
+
+
 def test_categories_of_mvtec_are_kept_side_by_side(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_OUT", str(tmp_path / "out"))
     monkeypatch.setattr(run.course, "COMMITTED", tmp_path)
