@@ -102,6 +102,30 @@ def test_a_long_training_leaves_nothing_but_its_weights(tmp_path):
     assert set(recipes.RECIPES) >= {"autoencoder-1024", "autoencoder-4096", "latent-sweep"}
 
 
+def test_digits_are_read_anew_with_each_seed(monkeypatch, tmp_path):
+    fit, calls = recipes.training.fit, []
+
+    def short(model, *arguments, **options):
+        calls.append(options["epochs"])
+        return fit(model, *arguments, **options | {"epochs": 1})
+
+    monkeypatch.setattr(recipes.training, "fit", short)
+    out = tmp_path / "runs.json"
+    recipes.digit_runs(out, seeds=1)
+    # Four readers and two denoisers.
+    assert len(calls) == 6
+    recipes.digit_runs(out, seeds=2)
+    assert len(calls) == 12
+    first, second = json.loads(out.read_text("utf-8"))
+    assert (first["seed"], second["seed"]) == (0, 1) and first["right"] != second["right"]
+    # The stored ones have the same arms, and an answer for as many digits.
+    stored = json.loads((data.ROOT / "notebooks" / "digit_runs.json").read_text("utf-8"))
+    for run in (first, second):
+        lengths = {arm: len(answers) for arm, answers in run["right"].items()}
+        assert lengths == {arm: len(answers) for arm, answers in stored[0]["right"].items()}
+        assert run["psnr"].keys() == stored[0]["psnr"].keys()
+
+
 def test_many_shifted_pictures_draw_no_random_numbers_of_ours(cars):
     torch.manual_seed(3)
     before = torch.random.get_rng_state()

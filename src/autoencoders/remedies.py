@@ -263,6 +263,12 @@ class _Turned:
         return torch.cat([whole, cut]), torch.cat([own, label])
 
 
+def _turned_lesson(turning: data.Turntable) -> tuple[torch.Tensor, ...]:
+    """Of the turning cars for training: pictures, where the car is in them, body types."""
+    some = turning.train
+    return turning.pictures[some], cut_outs(turning)[some], turning.body_type[some]
+
+
 def train_turned(
     condition: str, seed: int = 0, epochs: int = EPOCHS, size: int = SIZE, width: int = 24
 ) -> models.ResidualNetwork:
@@ -281,8 +287,7 @@ def train_turned(
         epochs = round(epochs * len(turning.train) / len(cars.train))
         prepare = partial(varied, size=size)
     else:
-        some = turning.train
-        train = turning.pictures[some], cut_outs(turning)[some], turning.body_type[some]
+        train = _turned_lesson(turning)
         prepare = _Turned(cars, share=1 / 3 if condition == "both" else 0.0)
     train_classifier(model, train, epochs, seed, prepare_batch=prepare)
     return model
@@ -352,9 +357,7 @@ def fine_tuned(out: Path, epochs: int = 2) -> None:
 
     Twelve minutes on one core.
     """
-    cars, turning = data.bodies(), data.turntable()
-    some = turning.train
-    train = turning.pictures[some], cut_outs(turning)[some], turning.body_type[some]
+    cars = data.bodies()
     training.seed_everything(0)
     model = FineTuned(len(cars.classes))
     groups = [
@@ -365,7 +368,7 @@ def fine_tuned(out: Path, epochs: int = 2) -> None:
     training.fit(
         model,
         losses.cross_entropy,
-        train,
+        _turned_lesson(data.turntable()),
         epochs=epochs,
         batch_size=32,
         prepare_batch=_Turned(cars, share=1 / 3),

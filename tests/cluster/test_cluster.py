@@ -62,6 +62,12 @@ def under_way(cluster, job: str, out: Path) -> None:
     assert kept.exists() and not out.exists()
 
 
+def ends_well(cluster, job: str, out: Path, expected: dict) -> None:
+    """Wait until a job is done, and compare its weights with what was expected."""
+    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    assert same(weights(out), expected)
+
+
 def attempts(cluster, job: str) -> int:
     return cluster.log(job).count(f"job {job}, attempt")
 
@@ -74,10 +80,9 @@ def test_preempted_by_a_more_important_job(cluster, undisturbed, tmp_path):
     other = cluster.sbatch(*important)
     assert cluster.finish(other) == "COMPLETED"
     assert not out.exists()
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    ends_well(cluster, job, out, undisturbed)
     assert attempts(cluster, job) == 2
     assert "stopped after" in cluster.log(job)
-    assert same(weights(out), undisturbed)
 
 
 def test_the_signal_before_the_time_limit(cluster, undisturbed, tmp_path):
@@ -88,9 +93,8 @@ def test_the_signal_before_the_time_limit(cluster, undisturbed, tmp_path):
     cluster.ask("scancel", "--batch", "--signal=USR1", job)
     wait_for("the job in the queue again", lambda: "queued again" in cluster.log(job))
     assert "stopped after" in cluster.log(job)
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    ends_well(cluster, job, out, undisturbed)
     assert attempts(cluster, job) == 2
-    assert same(weights(out), undisturbed)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -99,8 +103,7 @@ def test_a_killed_worker(cluster, undisturbed, tmp_path, rank):
     job = submit(cluster, out)
     under_way(cluster, job, out)
     cluster.workers(out)[rank].kill()
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
-    assert same(weights(out), undisturbed)
+    ends_well(cluster, job, out, undisturbed)
 
 
 def test_a_killed_torchrun(cluster, undisturbed, tmp_path):
@@ -108,9 +111,8 @@ def test_a_killed_torchrun(cluster, undisturbed, tmp_path):
     job = submit(cluster, out)
     under_way(cluster, job, out)
     cluster.workers(out)[1].parent().kill()
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    ends_well(cluster, job, out, undisturbed)
     assert attempts(cluster, job) == 2
-    assert same(weights(out), undisturbed)
 
 
 def test_a_lost_node(cluster, undisturbed, tmp_path):
@@ -124,10 +126,9 @@ def test_a_lost_node(cluster, undisturbed, tmp_path):
         process.kill()
     wait_for("the job in the queue again", lambda: cluster.state(job) == "PENDING", 60)
     cluster.start("n2")
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    ends_well(cluster, job, out, undisturbed)
     # A node that comes back may fail the job once more before it is ready.
     assert attempts(cluster, job) >= 2
-    assert same(weights(out), undisturbed)
 
 
 def test_a_killed_controller(cluster, undisturbed, tmp_path):
@@ -138,9 +139,8 @@ def test_a_killed_controller(cluster, undisturbed, tmp_path):
     seen = cluster.epoch(job)
     wait_for("the training to go on without it", lambda: cluster.epoch(job) > seen + 5)
     cluster.start("ctld")
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
+    ends_well(cluster, job, out, undisturbed)
     assert attempts(cluster, job) == 1
-    assert same(weights(out), undisturbed)
 
 
 # ---- On one node, against a training by one process ----
@@ -189,8 +189,7 @@ def test_sigterm_in_the_middle_of_a_writing(cluster, alone, tmp_path):
     _, said = first.communicate(timeout=120)
     assert first.returncode == 75, said
     job = submit(cluster, out, nodes=1)
-    assert cluster.finish(job) == "COMPLETED", cluster.log(job)
-    assert same(weights(out), alone)
+    ends_well(cluster, job, out, alone)
 
 
 def test_two_jobs_with_one_file(cluster, alone, tmp_path):
