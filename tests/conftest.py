@@ -116,10 +116,14 @@ def pytest_runtest_setup(item):
     import sandbox  # not above: those who import this file need not have it
 
     if why := sandbox.missing():
-        reason = f"the sandbox, because {why} (mend: sudo apt install bubblewrap)"
-        if UNDER_CI:
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+        untestable(f"the sandbox, because {why} (mend: sudo apt install bubblewrap)")
+
+
+def untestable(reason: str) -> None:
+    """Skip a test that cannot be run on this machine; under CI, let it fail."""
+    if UNDER_CI:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def pytest_terminal_summary(terminalreporter, config):
