@@ -219,6 +219,10 @@ def summary(notebooks: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    known = {"--in-place", "--keep"}
+    if unknown := [one for one in sys.argv[1:] if one.startswith("-") and one not in known]:
+        print(__doc__)
+        sys.exit(0 if unknown[0] in ("-h", "--help") else f"{unknown[0]}: no such option")
     options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
     names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
     sys.exit(keep() if "--keep" in options else main("--in-place" in options, "".join(names[:1])))

@@ -160,6 +160,16 @@ def test_committed_notebooks_were_executed_in_order_and_say_no_times():
         assert not [cell for cell in code if "execution" in cell.metadata], path.name
 
 
+@pytest.mark.parametrize(("option", "status"), [("--help", 0), ("--inplace", 1)])
+def test_an_unknown_option_executes_nothing(house, option, status):
+    done = subprocess.run(
+        [sys.executable, "notebooks/run.py", option], cwd=house, capture_output=True, text=True
+    )
+    assert done.returncode == status and "run.py --keep" in done.stdout.replace("`", "")
+    assert not (house / "build").exists()
+    assert ("no such option" in done.stderr) == bool(status)
+
+
 def test_make_slides_takes_what_is_committed(house):
     start(house, "notebooks/run.py")
     (house / "slides" / "figures").mkdir()

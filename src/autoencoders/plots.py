@@ -24,10 +24,14 @@ LOOKS = {
     "AVIF 4:4:4": (PINK, "d", "--"),
     "PNG": (GREY, "H", "-"),
     "SVD": (GREY, "v", "-"),
+    "SVD of own blocks": (GREY, "s", ":"),
     "SVD int8-coded": (GREY, "<", "--"),
     "block PCA": (BLACK, "p", "-"),
+    "block PCA, a byte a value": (BLACK, "o", "--"),
     "dense": (SKY, "*", "-"),
     "convolutional": (BLUE, "h", "-"),
+    "convolutional, 2,600 epochs": (BLUE, "o", "--"),
+    "convolutional, 4,096 values": (BLUE, "s", ":"),
     "codec": (BLUE, "o", "-"),
     "small codec": (SKY, "o", "--"),
 }
@@ -361,7 +365,12 @@ def rate_distortion(
 
     Rates are on a logarithmic axis with plain numbers; the codecs' names stand at their lines.
     """
-    ax = lines(curves, rate, quality, logx=True, ax=ax, labels=labels)
+    rising = {}
+    for name, (sizes, levels) in curves.items():
+        # Each line ends at its largest files, where its name goes.
+        order = np.argsort(sizes)
+        rising[name] = np.asarray(sizes)[order], np.asarray(levels)[order]
+    ax = lines(rising, rate, quality, logx=True, ax=ax, labels=labels)
     ax.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
 
     def label(x, _):
