@@ -61,6 +61,20 @@ def test_one_picture_is_written_as_encode_gives_it(folder, coder, capsys):
     assert "one.aez: " in out and "bits per pixel" in out and err == ""
 
 
+def test_effort_makes_another_file_for_the_same_decoder(folder, coder, capsys):
+    assert run("encode", "car0.png", "-o", "one.aez", "--quality", 3, "--effort", 5) == 0
+    latents = codec.refine(car(0, 32, 40), 3, 5)
+    expected = codec.encode(car(0, 32, 40), 3, coder, latents)
+    assert (folder / "one.aez").read_bytes() == expected
+    assert run("encode", "car0.png", "car1.png", "-o", "cars.aez", "--effort", 2) == 0
+    assert run("decode", "cars.aez", "-o", "out") == 0
+    capsys.readouterr()
+    for options in (("--effort", -1), ("--effort", 5, "--with-decoder")):
+        assert run("encode", "car0.png", "-o", "two.aez", *options) == 1
+        assert "--effort" in capsys.readouterr().err
+    assert not (folder / "two.aez").exists()
+
+
 def test_several_pictures(folder, coder, capsys):
     assert run("encode", "car0.png", "car1.png", "-o", "cars.aez") == 0
     pictures = {f"car{i}.png": car(i, 32, 40) for i in range(2)}

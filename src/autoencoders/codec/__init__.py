@@ -8,6 +8,7 @@ Nothing else in the package needs it. Its modules, each using those before it on
 - `weights`: a model as a file; `codec.aew`, the one that comes with the program
 - `files`: pictures as files
 - `training`: losses, training, and the recipes of what we ship
+- `refinement`: latents made to measure for a single picture
 - `cli`: the commands of `python -m autoencoders`
 
 `quality` counts from 1 in files and on the command line, `level` from 0 in the network.
@@ -17,6 +18,7 @@ from autoencoders.codec.container import CorruptFileError
 from autoencoders.codec.files import decode, decode_all, encode, encode_all, encode_archive, info
 from autoencoders.codec.model import LearnedCodec, laplace_bits
 from autoencoders.codec.range_coder import Reader, Writer, table_of
+from autoencoders.codec.refinement import refine
 from autoencoders.codec.training import fit_codec, fit_latents, fit_student
 from autoencoders.codec.weights import WEIGHTS_FILE, pack, packed_tensors, shipped, unpack
 
@@ -38,6 +40,7 @@ __all__ = [
     "laplace_bits",
     "pack",
     "packed_tensors",
+    "refine",
     "shipped",
     "table_of",
     "unpack",

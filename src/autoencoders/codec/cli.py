@@ -4,6 +4,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from autoencoders import course, data, metrics
 from autoencoders.codec import container, files, training
+from autoencoders.codec.refinement import refine
 from autoencoders.course import CorruptFileError
 
 # ---- encode ----
@@ -41,6 +43,13 @@ def add_encode(commands) -> None:
         type=int,
         metavar="1..8",
         help=f"from 1, the smallest files, to 8 (default: {files.QUALITY})",
+    )
+    command.add_argument(
+        "--effort",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="search for a smaller file, for so many steps, such as 200 (default: %(default)s)",
     )
     command.add_argument(
         "--size",
@@ -87,10 +96,8 @@ def run_encode(arguments: Namespace) -> None:
         file = training.train_archive(
             pictures, psnr, arguments.epochs, _checkpoints(out), _encoding
         )
-    elif len(pictures) == 1:  # no name in the file, which saves some bytes
-        file = files.encode(*pictures.values(), quality=quality)
     else:
-        file = files.encode_all(pictures, quality, progress=_encoding)
+        file = _encode(pictures, quality, arguments.effort)
     with course.replacing(out) as part:
         part.write_bytes(file)
     # The file is complete, so nobody will want to resume its trainings.
@@ -113,7 +120,25 @@ def run_encode(arguments: Namespace) -> None:
     print(about)
 
 
+def _encode(pictures: dict[str, np.ndarray], quality: int, effort: int) -> bytes:
+    """A file of pictures for the decoder that comes with the program."""
+    latents_for = partial(refine, quality=quality, steps=effort) if effort else None
+    if len(pictures) > 1:
+        return files.encode_all(pictures, quality, progress=_encoding, latents_for=latents_for)
+    # No name in the file, which saves some bytes.
+    (picture,) = pictures.values()
+    latents = latents_for(picture) if latents_for else None
+    return files.encode(picture, quality, latents=latents)
+
+
 def _check_options(arguments: Namespace) -> None:
+    if arguments.effort < 0:
+        raise ValueError(f"--effort {arguments.effort}: expected a whole number from 0 up")
+    if arguments.with_decoder and arguments.effort:
+        raise ValueError(
+            "--effort with --with-decoder: an archive's latents are searched for in any case; give "
+            "--epochs to search for longer"
+        )
     if arguments.with_decoder and arguments.quality is not None:
         raise ValueError(
             "--quality with --with-decoder: an archive has the one quality that it is trained for; "

@@ -27,18 +27,27 @@ HALO = 8  # what the networks see around it
 ALONE = 32 * 32  # up to here one thread codes a picture
 
 
-def encode(picture: np.ndarray, quality: int = QUALITY, model: LearnedCodec | None = None) -> bytes:
+def encode(
+    picture: np.ndarray,
+    quality: int = QUALITY,
+    model: LearnedCodec | None = None,
+    latents: torch.Tensor | None = None,
+) -> bytes:
     """A file of one uint8 picture `(H, W, 3)`, up to 4096 x 4096 pixels.
 
     `quality` is from 1 (small) to 8. The weights are not in the file: whoever decodes needs the
-    same program (`shipped`), or the same `model`. Raises ValueError.
+    same program (`shipped`), or the same `model`. `latents` `(1, channels, h, w)`, such as those of
+    `refine`, are coded instead of those that the model's encoder finds. Raises ValueError.
     """
     model = _checked_model(model)
     level = level_of(model, quality)
     width, height = size = _size(picture)
     check_sizes([size])
+    source = from_pixels(model, picture)
+    if latents is not None:
+        source = from_latents(_checked_latents(latents, model, {"": picture}))
     writer = Writer()
-    _write(model, level, size, _from_pixels(model, picture), writer)
+    _write(model, level, size, source, writer)
     # Sides count from 0 here, so that up to 128 pixels take one byte.
     head = container.number(width - 1) + container.number(height - 1)
     return container.seal(container.PICTURE, level, head + writer.finish(), model.identity)
@@ -63,11 +72,13 @@ def encode_all(
     quality: int = QUALITY,
     model: LearnedCodec | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
+    latents_for: Callable[[np.ndarray], torch.Tensor] | None = None,
 ) -> bytes:
     """One file of many pictures by name; otherwise like `encode`.
 
     A name is that of a file, without folders. `progress` goes around the loop over the pictures, as
-    `tqdm` does. Raises ValueError.
+    `tqdm` does. `latents_for(picture)` gives the latents of each, such as `refine` with a quality.
+    Raises ValueError.
     """
     head = _list(pictures)
     model = _checked_model(model)
@@ -75,7 +86,10 @@ def encode_all(
     # One range coder for all pictures: each further one costs no bytes of its own.
     writer = Writer()
     for picture in progress(pictures.values()):
-        _write(model, level, _size(picture), _from_pixels(model, picture), writer)
+        source = from_pixels(model, picture)
+        if latents_for is not None:
+            source = from_latents(_checked_latents(latents_for(picture), model, {"": picture}))
+        _write(model, level, _size(picture), source, writer)
     return container.seal(container.COLLECTION, level, head + writer.finish(), model.identity)
 
 
@@ -103,9 +117,9 @@ def encode_archive(
     writer = Writer()
     for i, picture in enumerate(progress(pictures.values())):
         # The encoder is that of `model`: the receiver has none.
-        source = _from_pixels(model, picture)
+        source = from_pixels(model, picture)
         if latents is not None:
-            source = _from_latents(latents[i : i + 1])  # (1, channels, h, w)
+            source = from_latents(latents[i : i + 1])  # (1, channels, h, w)
         _write(receiver, level, _size(picture), source, writer)
     body = container.part(packed) + head + writer.finish()
     return container.seal(container.ARCHIVE, level, body)
@@ -254,7 +268,7 @@ def _checked_latents(
     # One shape for each picture, so that an error can name all that were expected.
     shapes = []
     for picture in pictures.values():
-        height, width = _grid(_size(picture))
+        height, width = grid(_size(picture))
         shapes.append((len(pictures), sum(model.groups), height, width))
     if set(shapes) != {tuple(latents.shape)} or not latents.isfinite().all():
         expected = " and ".join(str(shape) for shape in dict.fromkeys(shapes))
@@ -292,38 +306,44 @@ def spans(length: int) -> list[Span]:
     return result
 
 
-def _tiles(height: int, width: int) -> Iterator[tuple[Span, Span]]:
+def tiles(height: int, width: int) -> Iterator[tuple[Span, Span]]:
     """The tiles of a latent grid, as rows and columns."""
     return product(spans(height), spans(width))
 
 
-def _grid(size: tuple[int, int]) -> tuple[int, int]:
+def grid(size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the latent grid of a picture of (width, height) pixels."""
     width, height = size
     return -(-height // BLOCK), -(-width // BLOCK)
 
 
-def _pixels(places: slice) -> slice:
+def pixels_of(places: slice) -> slice:
+    """The pixels of latent places, along one side."""
     return slice(BLOCK * places.start, BLOCK * places.stop)
 
 
-def _from_pixels(model: LearnedCodec, picture: np.ndarray) -> Callable[[Span, Span], torch.Tensor]:
-    """A function that finds the latents of a tile, from its pixels and those around it."""
-    height, width = _grid(_size(picture))
+def padded(picture: np.ndarray) -> np.ndarray:
+    """A picture with sides that `BLOCK` divides, as it is coded."""
+    height, width = grid(_size(picture))
     below = BLOCK * height - picture.shape[0]
     right = BLOCK * width - picture.shape[1]
     # Repeating the last row and column costs fewer bits than an edge to black would.
-    padded = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
+    return np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
+
+
+def from_pixels(model: LearnedCodec, picture: np.ndarray) -> Callable[[Span, Span], torch.Tensor]:
+    """A function that finds the latents of a tile, from its pixels and those around it."""
+    whole = padded(picture)
 
     def latents_of(rows: Span, columns: Span) -> torch.Tensor:
-        pixels = padded[None, _pixels(rows.seen), _pixels(columns.seen)]  # (1, 8h, 8w, 3)
+        pixels = whole[None, pixels_of(rows.seen), pixels_of(columns.seen)]  # (1, 8h, 8w, 3)
         # Latents of the halo are left out: they belong to other tiles.
         return model.analysis(data.to_float(pixels))[:, :, rows.within, columns.within]
 
     return latents_of
 
 
-def _from_latents(latents: torch.Tensor) -> Callable[[Span, Span], torch.Tensor]:
+def from_latents(latents: torch.Tensor) -> Callable[[Span, Span], torch.Tensor]:
     """A function that cuts a tile out of latents `(1, channels, h, w)`."""
 
     def latents_of(rows: Span, columns: Span) -> torch.Tensor:
@@ -355,7 +375,7 @@ def _write(
     writer: Writer,
 ) -> None:
     """Write the latents of a picture of (width, height) pixels, tile by tile."""
-    height, width = _grid(size)
+    height, width = grid(size)
     levels = torch.tensor([level])
 
     # Encoding is the walk, with a visit that writes what it gets and returns what will be read.
@@ -366,7 +386,7 @@ def _write(
         return mean + torch.from_numpy(symbols).view(mean.shape)
 
     with _exactly(height * width):
-        for rows, columns in _tiles(height, width):
+        for rows, columns in tiles(height, width):
             # The entropy model gets a tile without halo and predicts it from itself alone. float64
             # holds its fixed-point numbers exactly.
             model.walk(latents_of(rows, columns).double(), levels, visit)
@@ -374,7 +394,7 @@ def _write(
 
 def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader) -> np.ndarray:
     """Read a picture of (width, height) pixels: first all latents, then tile by tile its pixels."""
-    height, width = _grid(size)
+    height, width = grid(size)
     levels = torch.tensor([level])
     shape = (1, sum(model.groups), height, width)
     # float32 holds decoded latents exactly: they are multiples of 1/64 within +-2^13.
@@ -387,14 +407,14 @@ def _read(model: LearnedCodec, level: int, size: tuple[int, int], reader: Reader
         return mean + torch.from_numpy(symbols).view(mean.shape)
 
     with _exactly(height * width):
-        for rows, columns in _tiles(height, width):
+        for rows, columns in tiles(height, width):
             tile = latents[:, :, rows.own, columns.own]  # a view: `copy_` fills `latents` itself
             nothing = torch.zeros_like(tile, dtype=torch.float64)
             tile.copy_(model.walk(nothing, levels, visit))
         # The decoder's networks see beyond a tile, so all latents must be there.
-        for rows, columns in _tiles(height, width):
+        for rows, columns in tiles(height, width):
             seen = latents[:, :, rows.seen, columns.seen]
             pixels = data.to_bytes(model.synthesis(seen, levels))[0]
-            inner = pixels[_pixels(rows.within), _pixels(columns.within)]
-            picture[_pixels(rows.own), _pixels(columns.own)] = inner
+            inner = pixels[pixels_of(rows.within), pixels_of(columns.within)]
+            picture[pixels_of(rows.own), pixels_of(columns.own)] = inner
     return picture[: size[1], : size[0]]  # without what the encoder has padded

@@ -420,6 +420,13 @@ class LearnedCodec(nn.Module):
         self, latents: torch.Tensor, level: torch.Tensor, quantise: Callable
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Reconstructions of latents, and their bits `(N,)`; `quantise` as the method above."""
+        decoded, bits = self.estimate(latents, level, quantise)
+        return self.synthesis(decoded, level), bits
+
+    def estimate(
+        self, latents: torch.Tensor, level: torch.Tensor, quantise: Callable
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What a decoder has of latents, and their bits `(N,)`; `quantise` as the method above."""
         costs = []
 
         def visit(values, mean, scale):
@@ -431,7 +438,7 @@ class LearnedCodec(nn.Module):
             latents = latents.double()
         with torch.autocast(latents.device.type, enabled=False):
             decoded = self.walk(latents, level, visit).float()
-        return self.synthesis(decoded, level), sum(costs)
+        return decoded, sum(costs)
 
     def to_fixed_point(self, gains: torch.Tensor, identity: int) -> "LearnedCodec":
         """Bring the entropy model into fixed point, in place: what encodes and decodes files.

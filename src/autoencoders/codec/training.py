@@ -80,13 +80,27 @@ def save_weights(model: LearnedCodec, out: Path, decoder_only: bool = False) -> 
 # ---- Training latents themselves, for a decoder that stays as it is ----
 
 
+def rounded_at_random(residual: torch.Tensor, progress: float) -> torch.Tensor:
+    """Each value rounded up or down, the nearer the likelier, and ever more surely.
+
+    Stochastic Gumbel annealing (Yang et al. 2020, arXiv:2006.04240), with a gradient; `progress`
+    goes from 0 to 1.
+    """
+    temperature = 0.5 * math.exp(-2 * progress)  # from 0.5 to 0.07
+    # Two candidates for each value, the integers below and above; the nearer, the likelier.
+    below = residual.detach().floor()
+    # Clamped, since atanh(1) is infinite.
+    up = (residual - below).clamp(1e-4, 1 - 1e-4)
+    logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
+    # The share of the upper candidate, from 0 to 1: soft, so that it has a gradient.
+    return below + nn.functional.gumbel_softmax(logits, temperature)[..., 1]
+
+
 class Latents(nn.Module):
     """Latents `(N, channels, h, w)` as parameters, for a codec of one level that stays as it is.
 
-    They are rounded up or down at random, the nearer the likelier, and ever more surely as
-    `progress`, which `fit` sets, goes from 0 to 1 (stochastic Gumbel annealing, Yang et al. 2020,
-    arXiv:2006.04240).
-    So each goes where it pays in its own picture.
+    They are `rounded_at_random`, ever more surely as `progress` grows, which `fit` sets. So each
+    goes where it pays in its own picture.
 
     `steps` is the number of training steps to come, `psnr` what `coding` steers to, in dB.
     """
@@ -118,14 +132,7 @@ class Latents(nn.Module):
         if not self.training:
             rounded = residual.round()
             return rounded, rounded
-        temperature = 0.5 * math.exp(-2 * self.progress.item())  # from 0.5 to 0.07
-        # Two candidates for each value, the integers below and above; the nearer, the likelier.
-        below = residual.detach().floor()
-        # Clamped, since atanh(1) is infinite.
-        up = (residual - below).clamp(1e-4, 1 - 1e-4)
-        logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
-        # The share of the upper candidate, from 0 to 1: soft, so that it has a gradient.
-        rounded = below + nn.functional.gumbel_softmax(logits, temperature)[..., 1]
+        rounded = rounded_at_random(residual, self.progress.item())
         return rounded, rounded
 
     @torch.no_grad()

@@ -1,0 +1,106 @@
+"""Latents made to measure for one picture: smaller files for a decoder that stays as it is.
+
+The codec's encoder answers at once, with what was good on average for its training pictures. From
+there gradient descent on rate + lambda * distortion moves each latent to where it pays in *this*
+picture (Yang et al. 2020, arXiv:2006.04240). Files and decoder are the same as ever; only encoding
+takes longer.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoencoders import data, training
+from autoencoders.codec import files, weights
+from autoencoders.codec.model import LearnedCodec
+from autoencoders.codec.training import rounded_at_random
+
+LR = 0.02  # of the latents, in quantisation steps
+
+
+class TileLatents(nn.Module):
+    """The latents of one tile as parameters, for a `codec` that stays as it is.
+
+    `seen` `(1, channels, h, w)` are the latents that the encoder finds there and in the halo around
+    it, which also belong to what the networks draw; `within` tells which of them are the tile's.
+    """
+
+    def __init__(self, codec: LearnedCodec, level: int, seen: torch.Tensor, within: tuple):
+        super().__init__()
+        self.codec = codec
+        self.seen = seen
+        self.within = (..., *within)
+        self.pixels = (..., *(files.pixels_of(places) for places in within))
+        self.level = torch.tensor([level])
+        # How far they are moved is counted in quantisation steps, which differ between channels.
+        self.step = 1 / codec.gains()[0, level][None, :, None, None]
+        self.moved = nn.Parameter(torch.zeros_like(seen[self.within]))
+        self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
+
+    def latents(self) -> torch.Tensor:
+        """The tile's latents as they are now, not rounded."""
+        return self.seen[self.within] + self.moved * self.step
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tile as it is drawn, and its estimated bits `(1,)`."""
+        decoded, bits = self.codec.estimate(self.latents(), self.level, self.quantise)
+        around = self.seen.clone()
+        around[self.within] = decoded
+        return self.codec.synthesis(around, self.level)[self.pixels], bits
+
+    def quantise(self, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A residual as its bits are estimated and as it is decoded, which is the same."""
+        rounded = rounded_at_random(residual, self.progress.item())
+        return rounded, rounded
+
+
+def tile_cost(model: TileLatents, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Rate + lambda * distortion of a tile, in bits, for its pixels `(1, 3, H, W)` in [0, 1]."""
+    drawn, bits = model()
+    weight = model.codec.arguments["lambdas"][int(model.level)]
+    squared_error = 255**2 * (drawn - pixels).square().mean()
+    return {"loss": bits.sum() + weight * squared_error * pixels[0, 0].numel()}
+
+
+def refine(
+    picture: np.ndarray,
+    quality: int = files.QUALITY,
+    steps: int = 200,
+    model: LearnedCodec | None = None,
+) -> torch.Tensor:
+    """Latents `(1, channels, h, w)` of a uint8 picture `(H, W, 3)`, for `encode(latents=...)`.
+
+    `steps` is how many steps gradient descent takes for each tile. The same picture gives the same
+    latents on the same machine. Raises ValueError.
+    """
+    if steps < 0:
+        raise ValueError(f"steps={steps}: expected a whole number from 0 up")
+    codec = (model or weights.shipped()).floating_copy()
+    level = files.level_of(codec, quality)
+    whole = data.to_float(files.padded(picture)[None])  # (1, 3, 8h, 8w)
+    spans = [*files.tiles(*(side // files.BLOCK for side in whole.shape[2:]))]
+    found = torch.empty(1, sum(codec.groups), *(side // files.BLOCK for side in whole.shape[2:]))
+    latents_of = files.from_pixels(codec, picture)
+    with torch.no_grad():
+        for rows, columns in spans:
+            found[..., rows.own, columns.own] = latents_of(rows, columns)
+    if steps == 0:
+        return found
+    refined = found.clone()
+    for rows, columns in spans:
+        seen = found[..., rows.seen, columns.seen]
+        tile = TileLatents(codec, level, seen, (rows.within, columns.within))
+        training.fit(
+            tile,
+            tile_cost,
+            whole[..., files.pixels_of(rows.own), files.pixels_of(columns.own)],
+            epochs=steps,
+            batch_size=1,
+            optimizer=torch.optim.Adam([tile.moved], LR),
+            schedule=training.cosine,
+            clip=None,
+            precision="float32",
+            progress=False,
+        )
+        refined[..., rows.own, columns.own] = tile.latents().detach()
+    return refined
