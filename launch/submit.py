@@ -106,7 +106,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(", ".join(f"{n} {state}" for state, n in sweep.status(asked, folder).items()))
         else:
             rows = sweep.collect(asked, folder)
-            print(f"{folder / 'runs.csv'}: {len(rows)} runs; runs.json and runs.png beside it")
+            whole = len([*asked.runs(folder)])
+            print(
+                f"{folder / 'runs.csv'}: {len(rows)} of {whole} runs; runs.json and runs.png "
+                "beside it"
+            )
     except (ValueError, OSError, submitit.core.utils.FailedJobError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -62,8 +62,8 @@ FAULTS = {
     'train = "conv"\n[fixed]\nwidth = true': r"width = \[True\]: expected numbers of type int",
     'train = "conv"\n[grid]\nseed = [0, 1, 0]': r"seed = \[0, 1, 0\]: expected each number once",
     'train = "conv"\n[grid]\nseed = [0]\n[fixed]\nseed = 1': r"seed in \[grid\] and in \[fixed\]",
-    'train = "conv"\n[machine]\nminutes = 0': r"minutes = 0 in \[machine\]: expected whole",
-    'train = "conv"\n[machine]\nhours = 1': "hours = 1 in .*of threads, minutes, parallel",
+    'train = "conv"\n[machine]\nminutes = 0': r"minutes = 0 in \[machine\]: expected threads",
+    'train = "conv"\n[machine]\nhours = 1': "hours = 1 in .*expected threads, minutes, parallel",
     "train =": "Invalid value",
 }
 
@@ -110,7 +110,7 @@ def test_collect_makes_the_tables_and_the_figure(tmp_path, capsys, monkeypatch):
     finish(second, 22.5)
     finish(first, 20.5)
     status, said, _ = call(capsys, "collect", tmp_path / "sweep.toml", folder)
-    assert status == 0 and "runs.csv: 2 runs" in said
+    assert status == 0 and "runs.csv: 2 of 2 runs" in said
     # By the grid's order, not by when they were done.
     with open(folder / "runs.csv", newline="") as file:
         rows = [*csv.DictReader(file)]
@@ -127,6 +127,22 @@ def test_collect_makes_the_tables_and_the_figure(tmp_path, capsys, monkeypatch):
     conv = [r for r in mixed if r["condition"] == sweep.CONDITIONS["conv"] and r["latent"] == 32]
     assert [run["unseen"] for run in conv] == [21.5]
     assert {run["latent"] for run in mixed} == {run["latent"] for run in shipped}
+
+
+def test_a_sweep_of_other_widths_does_not_fit_into_the_notebook(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "runs"
+    for run in read(tmp_path, TWO).runs(folder):
+        finish(run, 20.0)
+    assert call(capsys, "collect", tmp_path / "sweep.toml", folder)[0] == 0
+    monkeypatch.setenv("COURSE_SWEEP", str(folder))
+    with pytest.raises(ValueError, match="none of its 2 runs has the width of notebook 02's"):
+        recipes.sweep_runs()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
+    read(tmp_path, TWO)
+    status, _, said = call(capsys, "status", tmp_path / "sweep.toml", tmp_path / "rnus")
+    assert status == 1 and "rnus: expected that of a sweep" in said
 
 
 def test_a_damaged_result_is_named(tmp_path, capsys):

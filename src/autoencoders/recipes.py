@@ -269,6 +269,11 @@ def sweep_runs() -> list[dict]:
         )
     # Notebook 02 has convolutional networks of width 16, and dense ones of 256 hidden values.
     own = [run for run in runs_so_far(file) if run.get("width", 0) in (0, 16, 256)]
+    if not own:
+        raise ValueError(
+            f"COURSE_SWEEP={folder}: none of its {len(runs_so_far(file))} runs has the width of "
+            "notebook 02's networks; expected conv with 16, or dense with 256"
+        )
     replaced = {(run["condition"], run["latent"]) for run in own if "condition" in run}
     return own + [run for run in runs if (run["condition"], run["latent"]) not in replaced]
 

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import itertools
 import json
+import signal
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,13 @@ class Run:
         options = ["--out", self.folder / "weights.pt", "--result", self.result, "--force"]
         for setting, value in self.settings:
             options += [f"--{setting}", value]
-        status = command_line.main(["train", self.name, *map(str, options)])
+        # Of SIGTERM submitit takes no notice, as it waits for a signal of its own. A run that is
+        # cancelled or preempted shall save, and end.
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        try:
+            status = command_line.main(["train", self.name, *map(str, options)])
+        finally:
+            signal.signal(signal.SIGTERM, before)
         # An exception is what a scheduler's log and state tell about.
         if status != 0:
             raise RuntimeError(f"{self.name} in {self.folder.name} ended with status {status}")
@@ -138,8 +145,8 @@ def _machine(given: dict) -> dict:
     for name, number in given.items():
         if name not in MACHINE or type(number) is not int or number < 1:
             raise ValueError(
-                f"{name} = {number!r} in [machine]: expected whole numbers from 1 up, of "
-                f"{', '.join(MACHINE)}"
+                f"{name} = {number!r} in [machine]: expected {', '.join(MACHINE)}, each a whole "
+                "number from 1 up"
             )
     return MACHINE | given
 
@@ -157,7 +164,9 @@ def _check_values(setting: str, values: list) -> None:
 
 
 def status(sweep: Sweep, folder: Path) -> dict[str, int]:
-    """How many runs are in which state."""
+    """How many runs are in which state. Raises ValueError where there is no such folder."""
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}: expected that of a sweep; submit it first")
     states = [run.state() for run in sweep.runs(folder)]
     return {state: states.count(state) for state in ("done", "running", "interrupted", "waiting")}
 
@@ -214,10 +223,11 @@ def _draw(rows: list[dict], out: Path) -> None:
         means = [np.mean([r["unseen"] for r in same if r["latent"] == z]) for z in latents]
         ax.plot(latents, means, color=colour, label=f"width {width}" if width else None)
     ax.set_xscale("log", base=2)
+    latents = sorted({row["latent"] for row in rows})
     ax.set_xticks(latents, latents)
     ax.set(xlabel="values in the latent", ylabel="PSNR, unseen cars [dB]")
     seeds = len({row.get("seed", 0) for row in rows})
-    ax.set_title(f"{len(rows)} runs; lines are means over up to {seeds} seeds")
+    ax.set_title(f"{rows[0]['model']}: {len(rows)} runs; lines are means over up to {seeds} seeds")
     if widths != [0]:
         ax.legend()
     fig.savefig(out, dpi=120, bbox_inches="tight")

@@ -163,6 +163,8 @@ def run_train(arguments: Namespace) -> None:
         for option in ("batch_size", "precision"):
             if getattr(arguments, option) is not None:
                 options[option] = getattr(arguments, option)
+        if team.leads and kept.exists():
+            print(f"goes on from {kept}", file=sys.stderr, flush=True)
         history = planned.run(**options)
         if team.leads:
             _write(planned, history, arguments)
