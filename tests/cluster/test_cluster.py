@@ -16,7 +16,7 @@ from conftest import untestable
 from slurm import ROOT, wait_for
 
 TRAIN = ROOT / "launch" / "train.sbatch"
-EPOCHS = 120
+EPOCHS = 80
 OPTIONS = ("--latent", 16, "--width", 4, "--epochs", EPOCHS, "--save-seconds", 0.3)
 
 
@@ -55,7 +55,7 @@ def same(one: dict, other: dict) -> bool:
 def under_way(cluster, job: str, out: Path) -> None:
     """Wait until a training has done some epochs and written a checkpoint."""
     kept = out.with_name(f"{out.name}.checkpoint")
-    wait_for(f"epoch 20 of job {job}", lambda: cluster.state(job) and cluster.epoch(job) >= 20)
+    wait_for(f"epoch 10 of job {job}", lambda: cluster.state(job) and cluster.epoch(job) >= 10)
     assert kept.exists() and not out.exists()
 
 
@@ -94,13 +94,18 @@ def test_the_signal_before_the_time_limit(cluster, undisturbed, tmp_path):
     assert attempts(cluster, job) == 2
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_worker(cluster, undisturbed, tmp_path, rank):
+def test_killed_workers(cluster, undisturbed, tmp_path):
     out = tmp_path / "a.pt"
     job = submit(cluster, out)
     under_way(cluster, job, out)
-    cluster.workers(out)[rank].kill()
+    cluster.workers(out)[1].kill()
+    wait_for("the training to go on", lambda: "goes on from" in cluster.log(job))
+    wait_for("both workers", lambda: len(cluster.workers(out)) == 2)
+    # This is the one that writes.
+    cluster.workers(out)[0].kill()
     ends_well(cluster, job, out, undisturbed)
+    # torchrun has started both again each time, within the same job.
+    assert attempts(cluster, job) == 1
 
 
 def test_a_killed_torchrun(cluster, undisturbed, tmp_path):
@@ -207,7 +212,7 @@ def begun(cluster, alone, tmp_path_factory):
     kept = out.with_name("a.pt.checkpoint")
     first = started(cluster, out)
     for line in first.stdout:
-        if json.loads(line)["epoch"] == 20:
+        if json.loads(line)["epoch"] == 10:
             break
     first.terminate()
     _, said = first.communicate(timeout=60)
@@ -249,7 +254,7 @@ def test_a_full_disk(cluster, alone, begun, tmp_path):
     assert kept.read_bytes() == begun
     # With room again it goes on from the last good one.
     printed, said = started(cluster, out).communicate(timeout=150)
-    assert json.loads(printed.splitlines()[0])["epoch"] > 20, said
+    assert json.loads(printed.splitlines()[0])["epoch"] > 10, said
     assert same(weights(out), alone)
 
 
@@ -259,7 +264,7 @@ SWEEP = """
 train = "conv"
 [grid]
 latent = [16, 64]
-seed = [0, 1]
+seed = [1]
 [fixed]
 width = 4
 epochs = 200
@@ -296,21 +301,21 @@ def test_a_sweep_interrupted_and_asked_for_again(cluster, sweep, tmp_path):
     run = subprocess.run(
         [*map(str, first)], env=cluster.environment, capture_output=True, text=True, timeout=120
     )
-    assert run.stdout.strip() == "4 runs submitted, 0 left alone", run.stderr
+    assert run.stdout.strip() == "2 runs submitted, 0 left alone", run.stderr
     # What is in the queue is not submitted a second time.
-    assert sweep("submit", file, folder) == "0 runs submitted, 4 left alone"
+    assert sweep("submit", file, folder) == "0 runs submitted, 2 left alone"
     wait_for("a checkpoint", lambda: [*folder.glob("*/weights.pt.checkpoint")])
     cluster.ask("scancel", "--me")
     wait_for("the last process", lambda: not cluster.processes("submitit", str(folder)))
     wait_for("an empty queue", lambda: not cluster.ask("squeue", "-h"))
     interrupted = sweep("status", file, folder)
     assert "0 running" in interrupted and "0 interrupted" not in interrupted
-    assert "4 left" not in sweep("submit", file, folder)
-    done = "4 done, 0 running, 0 interrupted, 0 waiting"
+    assert "2 left" not in sweep("submit", file, folder)
+    done = "2 done, 0 running, 0 interrupted, 0 waiting"
     wait_for("all runs", lambda: sweep("status", file, folder) == done, 150)
-    assert "4 of 4 runs" in sweep("collect", file, folder)
+    assert "2 of 2 runs" in sweep("collect", file, folder)
     rows = json.loads((folder / "runs.json").read_text("utf-8"))
-    assert [(row["latent"], row["seed"]) for row in rows] == [(16, 0), (16, 1), (64, 0), (64, 1)]
+    assert [(row["latent"], row["seed"]) for row in rows] == [(16, 1), (64, 1)]
     # A run alone, never interrupted, gives the same weights.
     run = next(row for row in rows if (row["latent"], row["seed"]) == (16, 1))
     out = tmp_path / "alone.pt"
