@@ -38,10 +38,10 @@ def undisturbed(cluster, tmp_path_factory):
     return weights(out)
 
 
-def submit(cluster, out: Path, *options, nodes: int = 2, sbatch: tuple = ()) -> str:
+def submit(cluster, out: Path, *options, nodes: int = 2, **environment) -> str:
     """A training on some nodes, one core each."""
-    arguments = ["--nodes", nodes, "--cpus-per-task", 1, "--time", 10, *sbatch, TRAIN, "conv", out]
-    return cluster.sbatch(*arguments, *OPTIONS, *options)
+    arguments = ["--nodes", nodes, "--cpus-per-task", 1, "--time", 10, TRAIN, "conv", out]
+    return cluster.sbatch(*arguments, *OPTIONS, *options, **environment)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -233,8 +233,8 @@ def test_checkpoints_that_are_torn_foreign_or_newer(cluster, begun, tmp_path):
         before = kept.read_bytes()
         seed = ("--seed", 1) if fault == "foreign" else ()
         # By itself it would be queued again some times.
-        once = {"nodes": 1, "sbatch": ("--export", "ALL,RESTARTS=0")}
-        jobs[fault] = (submit(cluster, tmp_path / f"{fault}.pt", *seed, **once), kept, before)
+        job = submit(cluster, tmp_path / f"{fault}.pt", *seed, nodes=1, RESTARTS="0")
+        jobs[fault] = (job, kept, before)
     for fault, (job, kept, before) in jobs.items():
         assert cluster.finish(job) == "FAILED", cluster.log(job)
         assert messages[fault] in cluster.log(job)
