@@ -9,7 +9,9 @@ import csv
 import hashlib
 import itertools
 import json
+import os
 import signal
+import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from autoencoders import __main__ as command_line
-from autoencoders import course, plots, recipes, trainings
+from autoencoders import course, distributed, plots, recipes, trainings
 
 # What the trainings of notebook 02's sweep are called in its file.
 CONDITIONS = {"conv": trainings.CONV, "dense": trainings.DENSE}
@@ -52,6 +54,8 @@ class Run:
             status = command_line.main(["train", self.name, *map(str, options)])
         finally:
             signal.signal(signal.SIGTERM, before)
+        if status == distributed.EXIT_STOPPED and "SLURM_JOB_ID" in os.environ:
+            _wait_for_the_end()
         # An exception is what a scheduler's log and state tell about.
         if status != 0:
             raise RuntimeError(f"{self.name} in {self.folder.name} ended with status {status}")
@@ -135,6 +139,17 @@ class Sweep:
             text = json.dumps([self.name, ordered])
             digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
             yield Run(folder / digest, self.name, ordered)
+
+
+def _wait_for_the_end(seconds: float = 60) -> None:
+    """Let Slurm end this process: of a preempted job that ends by itself it thinks that it failed.
+
+    Then it would not queue the job again. Ends at once when the job's script is gone.
+    """
+    script = os.getppid()
+    end = time.monotonic() + seconds
+    while os.getppid() == script and time.monotonic() < end:
+        time.sleep(0.2)
 
 
 MACHINE = {"threads": 1, "minutes": 60, "parallel": 100}

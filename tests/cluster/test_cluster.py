@@ -306,8 +306,9 @@ def test_a_sweep_interrupted_and_asked_for_again(cluster, sweep, tmp_path):
     assert sweep("submit", file, folder) == "0 runs submitted, 2 left alone"
     wait_for("a checkpoint", lambda: [*folder.glob("*/weights.pt.checkpoint")])
     cluster.ask("scancel", "--me")
-    wait_for("the last process", lambda: not cluster.processes("submitit", str(folder)))
     wait_for("an empty queue", lambda: not cluster.ask("squeue", "-h"))
+    # They hold their locks until they have saved.
+    wait_for("the last run", lambda: "0 running" in sweep("status", file, folder))
     interrupted = sweep("status", file, folder)
     assert "0 running" in interrupted and "0 interrupted" not in interrupted
     assert "2 left" not in sweep("submit", file, folder)
