@@ -28,12 +28,13 @@ class TileLatents(nn.Module):
     def __init__(self, codec: LearnedCodec, level: int, seen: torch.Tensor, within: tuple):
         super().__init__()
         self.codec = codec
-        self.seen = seen
+        # Buffers, not attributes: they go along to a GPU.
+        self.register_buffer("seen", seen)
         self.within = (..., *within)
         self.pixels = (..., *(files.pixels_of(places) for places in within))
-        self.level = torch.tensor([level])
+        self.register_buffer("level", torch.tensor([level]))
         # How far they are moved is counted in quantisation steps, which differ between channels.
-        self.step = 1 / codec.gains()[0, level][None, :, None, None]
+        self.register_buffer("step", 1 / codec.gains()[0, level][None, :, None, None])
         self.moved = nn.Parameter(torch.zeros_like(seen[self.within]))
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
 
@@ -78,8 +79,9 @@ def refine(
     codec = (model or weights.shipped()).floating_copy()
     level = files.level_of(codec, quality)
     whole = data.to_float(files.padded(picture)[None])  # (1, 3, 8h, 8w)
-    spans = [*files.tiles(*(side // files.BLOCK for side in whole.shape[2:]))]
-    found = torch.empty(1, sum(codec.groups), *(side // files.BLOCK for side in whole.shape[2:]))
+    height, width = (side // files.BLOCK for side in whole.shape[2:])
+    spans = [*files.tiles(height, width)]
+    found = torch.empty(1, sum(codec.groups), height, width)
     latents_of = files.from_pixels(codec, picture)
     with torch.no_grad():
         for rows, columns in spans:
