@@ -85,6 +85,12 @@ def test_callers_errors(coder):
         codec.refine(picture, 3, -1, coder)
     with pytest.raises(ValueError, match="quality=9: expected a whole number from 1"):
         codec.refine(picture, 9, 1, coder)
+    with pytest.raises(ValueError, match="a model in floating point"):
+        codec.refine(picture, 3, 1, coder.floating_copy())
+    with pytest.raises(ValueError, match="4096"):
+        codec.refine(np.zeros((4104, 4096, 3), np.uint8), 3, 1, coder)
+    with pytest.raises(ValueError, match="expected uint8"):
+        codec.refine(picture / 255, 3, 1, coder)
     other = codec.refine(car(1, 24, 48), 3, 0, coder)
     with pytest.raises(
         ValueError, match=r"latents of shape .*: expected \(1, .*3, 5\), all finite"

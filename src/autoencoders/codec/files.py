@@ -39,7 +39,7 @@ def encode(
     same program (`shipped`), or the same `model`. `latents` `(1, channels, h, w)`, such as those of
     `refine`, are coded instead of those that the model's encoder finds. Raises ValueError.
     """
-    model = _checked_model(model)
+    model = checked_model(model)
     level = level_of(model, quality)
     width, height = size = _size(picture)
     check_sizes([size])
@@ -81,7 +81,7 @@ def encode_all(
     Raises ValueError.
     """
     head = _list(pictures)
-    model = _checked_model(model)
+    model = checked_model(model)
     level = level_of(model, quality)
     # One range coder for all pictures: each further one costs no bytes of its own.
     writer = Writer()
@@ -181,7 +181,7 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
         decoder, body = container.take_part(container.unseal(file))
         model = weights.unpack(decoder)
     else:
-        model = _checked_model(model)
+        model = checked_model(model)
         body = container.unseal(file, model.identity)
     try:
         if kind == container.PICTURE:
@@ -218,7 +218,8 @@ def _read_all(opened: _Opened) -> Iterator[tuple[str, np.ndarray]]:
 # ---- What callers pass ----
 
 
-def _checked_model(model: LearnedCodec | None) -> LearnedCodec:
+def checked_model(model: LearnedCodec | None) -> LearnedCodec:
+    """The model, or the shipped one. Raises ValueError for one in floating point."""
     model = model or weights.shipped()
     if not model.fixed_point:
         raise ValueError(

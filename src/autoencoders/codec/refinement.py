@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from autoencoders import data, training
-from autoencoders.codec import files, weights
+from autoencoders.codec import files
 from autoencoders.codec.model import LearnedCodec
 from autoencoders.codec.training import rounded_at_random
 
@@ -76,9 +76,12 @@ def refine(
     """
     if steps < 0:
         raise ValueError(f"steps={steps}: expected a whole number from 0 up")
-    codec = (model or weights.shipped()).floating_copy()
+    codec = files.checked_model(model).floating_copy()
     level = files.level_of(codec, quality)
-    whole = data.to_float(files.padded(picture)[None])  # (1, 3, 8h, 8w)
+    pixels = files.padded(picture)
+    # Before the long search, not after it.
+    files.check_sizes([pixels.shape[1::-1]])
+    whole = data.to_float(pixels[None])  # (1, 3, 8h, 8w)
     height, width = (side // files.BLOCK for side in whole.shape[2:])
     spans = [*files.tiles(height, width)]
     found = torch.empty(1, sum(codec.groups), height, width)
