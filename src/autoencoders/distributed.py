@@ -12,6 +12,7 @@ Layers that average over the batch, such as batch normalisation, see their proce
 all other models get the gradient of the whole batch, to floating-point rounding.
 """
 
+import importlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,9 @@ def started() -> Iterator[Team]:
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = distributed.PrefixStore(f"attempt {attempt}", store)
+    # This module keeps the group there is when it is imported, as torch's optimisers do later. The
+    # group's threads would then outlive it, and may abort the process as Python ends.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group(
         backend, timeout=PATIENCE, store=store, rank=rank, world_size=size
     )
