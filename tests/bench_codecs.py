@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,13 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="also an archive with a decoder of its own, at 128x128: a quarter of an hour",
     )
+    parser.add_argument(
+        "--effort",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="also ours with so long a search for a smaller file, as in encode (default: none)",
+    )
     options = parser.parse_args(arguments)
     try:
         run(options)
@@ -58,12 +66,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> None:
     """Measure what is not yet measured, and print and write both tables. Raises ValueError."""
+    if options.effort < 0:
+        raise ValueError(f"--effort {options.effort}: expected a whole number from 0 up")
     options.out.mkdir(parents=True, exist_ok=True)
+    # Ours come first: each is compared with all rivals.
+    ours = ["codec"]
+    if options.effort:
+        ours.append(f"codec, effort {options.effort}")
     measured = Measured(options.out / "measured.jsonl")
     rows = {}
     for size in options.sizes:
         pictures = read(options.folder, size, options.limit)
-        for name, rates in bd_rates(pictures, size, measured).items():
+        for name, rates in bd_rates(pictures, size, ours, measured).items():
             rows.setdefault(name, {}).update(rates)
         show(rows, "bytes at equal quality, difference in % [95 % interval]")
     save(rows, options.out / "bd_rates.csv")
@@ -111,7 +125,7 @@ class Measured:
         keys = [self._key(picture, name, setting) for picture in pictures]
         missing = [i for i, key in enumerate(keys) if key not in self.known]
         # Everyday encoders run outside Python's global lock; ours keeps all cores busy by itself.
-        threads = 1 if name == "codec" else os.cpu_count() or 1
+        threads = 1 if name.startswith("codec") else os.cpu_count() or 1
         with ThreadPoolExecutor(threads) as pool:
             results = pool.map(lambda i: measure(pictures[i], name, setting), missing)
             for i, values in zip(missing, results, strict=True):
@@ -122,7 +136,7 @@ class Measured:
 
     def _key(self, picture: np.ndarray, name: str, setting) -> str:
         # Other weights, another Pillow or another picture make it another measurement.
-        coder = codec.shipped().identity if name == "codec" else PIL.__version__
+        coder = codec.shipped().identity if name.startswith("codec") else PIL.__version__
         digest = hashlib.sha256(picture.tobytes()).hexdigest()[:16]
         shape = "x".join(map(str, picture.shape))
         return f"{name} {setting} {coder} {shape} {digest}"
@@ -130,8 +144,8 @@ class Measured:
 
 def measure(picture: np.ndarray, name: str, setting) -> dict:
     """Encode and decode a picture: the file's bytes, and what is left of it in dB."""
-    if name == "codec":
-        file = codec.encode(picture, setting)
+    if name.startswith("codec"):
+        file = encode(picture, name, setting)
         decoded = codec.decode(file)
     else:
         file, decoded = metrics.pillow(picture, name, setting)
@@ -142,31 +156,44 @@ def measure(picture: np.ndarray, name: str, setting) -> dict:
     return values
 
 
-def names() -> list[str]:
-    """Of the codecs that can be measured here, ours first."""
-    return [name for name in SETTINGS if name != "JPEG XL" or metrics.has_jpeg_xl()]
+def encode(picture: np.ndarray, name: str, quality: int) -> bytes:
+    """Our file of a picture: by the encoder alone, or by so many steps as the name tells."""
+    _, effort, steps = name.partition("effort ")
+    if not effort:
+        return codec.encode(picture, quality)
+    latents = codec.refine(picture, quality, int(steps))
+    return codec.encode(picture, quality, latents=latents)
 
 
-def bd_rates(pictures: list[np.ndarray], size: str, measured: Measured) -> dict:
-    """BD-rates of ours against each rival, `{rival: {column: (rate, low, high)}}`."""
+def rivals() -> list[str]:
+    """Of everyday codecs, those that can be measured here."""
+    others = [name for name in SETTINGS if name != "codec"]
+    return [name for name in others if name != "JPEG XL" or metrics.has_jpeg_xl()]
+
+
+def bd_rates(pictures: list[np.ndarray], size: str, ours: list[str], measured: Measured) -> dict:
+    """BD-rates of each of `ours` against each rival, `{row: {column: (rate, low, high)}}`."""
     pixels = f"{size} pixels" if size != "full" else "full size"
     pixels += f" ({len(pictures)})"
     # Small pictures have no MS-SSIM.
     large = min(min(picture.shape[:2]) for picture in pictures) >= SMALLEST
     measures = MEASURES if large else {"PSNR": "psnr"}
     curves = {}
-    for name in names():
+    for name in [*ours, *rivals()]:
         table = []
-        for setting in tqdm(SETTINGS[name], desc=f"{pixels}, {name}", leave=False):
+        settings = SETTINGS["codec" if name in ours else name]
+        for setting in tqdm(settings, desc=f"{pixels}, {name}", leave=False):
             table.append(measured.of(pictures, name, setting))
         for measure_name, key in measures.items():
             curves[name, measure_name] = curve(table, key)
     rates = {}
-    for rival in names()[1:]:
-        rates[f"against {rival}"] = {
-            f"{pixels}, {m}": metrics.bd_rate_interval(curves["codec", m], curves[rival, m])
-            for m in measures
-        }
+    for name in ours:
+        for rival in rivals():
+            row = f"{name}, against {rival}" if len(ours) > 1 else f"against {rival}"
+            rates[row] = {
+                f"{pixels}, {m}": metrics.bd_rate_interval(curves[name, m], curves[rival, m])
+                for m in measures
+            }
     return rates
 
 
@@ -190,6 +217,10 @@ def one_file(pictures: list[np.ndarray], options: argparse.Namespace) -> dict:
     stack = np.stack(pictures)
     named = {f"{i:04d}.png": picture for i, picture in enumerate(pictures)}
     files = {"codec, weights not counted": codec.encode_all(named, 5)}
+    if options.effort:
+        search = partial(codec.refine, quality=5, steps=options.effort)
+        searched = codec.encode_all(named, 5, latents_for=search)
+        files[f"codec, effort {options.effort}, weights not counted"] = searched
     if options.with_decoder:
         files["codec, decoder in the file"] = archive(named, options.out)
     rows = {}
@@ -197,10 +228,10 @@ def one_file(pictures: list[np.ndarray], options: argparse.Namespace) -> dict:
         decoded = np.stack([picture for _, picture in codec.decode_all(file)])
         reached = float(metrics.psnr(stack, decoded).mean())
         rows[name] = {"bytes": len(file), "PSNR [dB]": reached}
-        for rival in names()[1:]:
+        for rival in rivals():
             size, psnr = sheet_of(stack, rival, reached)
             # Each is as good as the file of ours above it.
-            label = f"  {rival}, a contact sheet" + " " * (len(rows) // len(names()))
+            label = f"  {rival}, a contact sheet" + " " * (len(rows) // (1 + len(rivals())))
             rows[label] = {"bytes": size, "PSNR [dB]": psnr}
     return rows
 

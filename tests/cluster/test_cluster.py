@@ -101,11 +101,14 @@ def test_killed_workers(cluster, undisturbed, tmp_path):
     cluster.workers(out)[1].kill()
     wait_for("the training to go on", lambda: "goes on from" in cluster.log(job))
     wait_for("both workers", lambda: len(cluster.workers(out)) == 2)
+    # torchrun has started both again, within the same job.
+    assert attempts(cluster, job) == 1
     # This is the one that writes.
     cluster.workers(out)[0].kill()
     ends_well(cluster, job, out, undisturbed)
-    # torchrun has started both again each time, within the same job.
-    assert attempts(cluster, job) == 1
+    # Each torchrun may restart its workers once. If the first one's death, seen from its node,
+    # counted as its own worker's failure, Slurm has queued the job again instead.
+    assert attempts(cluster, job) <= 2
 
 
 def test_a_killed_torchrun(cluster, undisturbed, tmp_path):
