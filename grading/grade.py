@@ -685,6 +685,9 @@ def grade_all(
         os._exit(130)  # sandboxes die with us
     table = [rows[folder.name] for folder in folders]
     write(out / "grades.csv", as_csv(table))
+    left = sorted({page.stem for page in out.glob("*.html")} - set(rows))
+    if left:
+        print(f"{out} still has pages of another folder: {', '.join(left)}", file=sys.stderr)
     return table
 
 

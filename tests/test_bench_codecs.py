@@ -52,6 +52,19 @@ def test_it_compares_at_equal_quality(folder, quick, capsys):
     assert float(our_psnr["value"]) <= float(its_psnr["value"])
 
 
+def test_effort_is_measured_beside_the_encoder_alone(folder, quick, capsys):
+    status, out = bench(folder, "--sizes", str(SIZE), "--effort", "2")
+    assert status == 0, capsys.readouterr().err
+    rates = {rate["row"]: float(rate["value"]) for rate in read(out / "bd_rates.csv")}
+    assert [*rates] == ["codec, against JPEG", "codec, effort 2, against JPEG"]
+    # Two steps of search change little, but something.
+    assert rates["codec, effort 2, against JPEG"] != rates["codec, against JPEG"]
+    names = [row["row"] for row in read(out / "one_file.csv") if row["column"] == "bytes"]
+    assert names[0] == "codec, weights not counted"
+    assert names[2] == "codec, effort 2, weights not counted"
+    assert names[1] == names[3] == "JPEG, a contact sheet"
+
+
 def test_it_measures_nothing_twice_and_survives_a_cut_line(folder, quick, monkeypatch, capsys):
     _, out = bench(folder, "--sizes", str(SIZE))
     first = (out / "bd_rates.csv").read_bytes()
@@ -81,6 +94,7 @@ def test_a_sheet_is_the_smallest_that_is_good_enough():
         ((), (), "0 pictures in .*: expected two or more"),
         (("0.png",), (), "1 pictures in .*: expected two or more"),
         (("0.png", "1.png"), ("--sizes", "huge"), "--sizes huge: expected a number of pixels"),
+        (("0.png", "1.png"), ("--effort", "-1"), "--effort -1: expected a whole number"),
     ],
 )
 def test_what_it_cannot_use_is_said(folder, names, options, message, capsys):

@@ -498,6 +498,10 @@ def test_what_changed_is_graded_again_and_points_are_kept(made, tmp_path, capsys
     (tmp_path / "in" / "somebody" / "new.txt").write_text("more")
     form.unlink()
     assert run()["total"] == 2 and ": graded," in capsys.readouterr().out
+    # The page of somebody whose folder is elsewhere stays, and is named.
+    (tmp_path / "out" / "other.html").write_text("")
+    run()
+    assert "still has pages of another folder: other\n" in capsys.readouterr().err
 
 
 def test_without_walls_it_refuses_unless_told(monkeypatch, tmp_path, capsys, executed):

@@ -1,5 +1,7 @@
 """Latents made to measure: cheaper files for the same decoder."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,13 @@ def test_a_refined_file_costs_less_for_the_decoder_that_everybody_has(shipped, q
     assert codec.info(refined)["quality"] == quality
 
 
+def test_what_costs_more_is_not_taken(coder, monkeypatch):
+    picture = car(1, 24, 40)
+    # Steps of ten quantisation steps ruin every latent.
+    monkeypatch.setattr(refinement, "LR", 10.0)
+    assert torch.equal(codec.refine(picture, 3, 2, coder), codec.refine(picture, 3, 0, coder))
+
+
 def test_without_a_step_it_is_the_plain_file(coder):
     picture = car(1, 24, 40)
     latents = codec.refine(picture, 3, steps=0, model=coder)
@@ -60,6 +69,9 @@ def test_tiles_are_refined_one_by_one_and_all_of_them(coder, monkeypatch):
         return fit(model, loss_fn, pixels, **options)
 
     monkeypatch.setattr(refinement.training, "fit", counted)
+    # Each search pays, so that each is taken.
+    costs = itertools.count(0, -1)
+    monkeypatch.setattr(refinement, "rounded_cost", lambda *_: next(costs))
     plain, refined = (codec.refine(picture, 4, steps, coder) for steps in (0, 3))
     assert trained == [(32, 32), (32, 32), (32, 8), (8, 32), (8, 32), (8, 8)]
     assert refined.shape == plain.shape == (1, sum(coder.groups), 5, 9)

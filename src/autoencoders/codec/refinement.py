@@ -51,6 +51,9 @@ class TileLatents(nn.Module):
 
     def quantise(self, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A residual as its bits are estimated and as it is decoded, which is the same."""
+        if not self.training:
+            rounded = residual.round()
+            return rounded, rounded
         rounded = rounded_at_random(residual, self.progress.item())
         return rounded, rounded
 
@@ -63,6 +66,12 @@ def tile_cost(model: TileLatents, pixels: torch.Tensor) -> dict[str, torch.Tenso
     return {"loss": bits.sum() + weight * squared_error * pixels[0, 0].numel()}
 
 
+@torch.no_grad()
+def rounded_cost(tile: TileLatents, pixels: torch.Tensor) -> float:
+    """`tile_cost` of the latents as a file will have them, rounded."""
+    return tile_cost(tile.eval(), pixels)["loss"].item()
+
+
 def refine(
     picture: np.ndarray,
     quality: int = files.QUALITY,
@@ -71,8 +80,9 @@ def refine(
 ) -> torch.Tensor:
     """Latents `(1, channels, h, w)` of a uint8 picture `(H, W, 3)`, for `encode(latents=...)`.
 
-    `steps` is how many steps gradient descent takes for each tile. The same picture gives the same
-    latents on the same machine. Raises ValueError.
+    `steps` is how many steps gradient descent takes for each tile. A tile keeps the encoder's
+    latents where the search finds none that cost less. The same picture gives the same latents on
+    the same machine. Raises ValueError.
     """
     if steps < 0:
         raise ValueError(f"steps={steps}: expected a whole number from 0 up")
@@ -95,10 +105,12 @@ def refine(
     for rows, columns in spans:
         seen = found[..., rows.seen, columns.seen]
         tile = TileLatents(codec, level, seen, (rows.within, columns.within))
+        own = whole[..., files.pixels_of(rows.own), files.pixels_of(columns.own)]
+        before = rounded_cost(tile, own)
         training.fit(
             tile,
             tile_cost,
-            whole[..., files.pixels_of(rows.own), files.pixels_of(columns.own)],
+            own,
             epochs=steps,
             batch_size=1,
             optimizer=torch.optim.Adam([tile.moved], LR),
@@ -107,5 +119,6 @@ def refine(
             precision="float32",
             progress=False,
         )
-        refined[..., rows.own, columns.own] = tile.latents().detach()
+        if rounded_cost(tile, own) < before:
+            refined[..., rows.own, columns.own] = tile.latents().detach()
     return refined
