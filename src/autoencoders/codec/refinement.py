@@ -15,7 +15,9 @@ from autoencoders.codec import files
 from autoencoders.codec.model import LearnedCodec
 from autoencoders.codec.training import rounded_at_random
 
-LR = 0.02  # of the latents, in quantisation steps
+# Found on photographs at two levels; with twice this rate, low levels gain a third less.
+LR = 0.01  # of the latents, in quantisation steps
+SLOPE = 3.0  # see `rounded_at_random`
 
 
 class TileLatents(nn.Module):
@@ -54,7 +56,7 @@ class TileLatents(nn.Module):
         if not self.training:
             rounded = residual.round()
             return rounded, rounded
-        rounded = rounded_at_random(residual, self.progress.item())
+        rounded = rounded_at_random(residual, self.progress.item(), SLOPE)
         return rounded, rounded
 
 

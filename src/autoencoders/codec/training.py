@@ -80,20 +80,24 @@ def save_weights(model: LearnedCodec, out: Path, decoder_only: bool = False) -> 
 # ---- Training latents themselves, for a decoder that stays as it is ----
 
 
-def rounded_at_random(residual: torch.Tensor, progress: float) -> torch.Tensor:
+def rounded_at_random(
+    residual: torch.Tensor, progress: float, slope: float | None = None
+) -> torch.Tensor:
     """Each value rounded up or down, the nearer the likelier, and ever more surely.
 
     Stochastic Gumbel annealing (Yang et al. 2020, arXiv:2006.04240), with a gradient; `progress`
-    goes from 0 to 1.
+    goes from 0 to 1. With a `slope` the logits fall linearly with the distance, one of the ways of
+    Perugachi-Diaz et al. 2024 (arXiv:2401.17789); without, as its inverse hyperbolic tangent.
     """
     temperature = 0.5 * math.exp(-2 * progress)  # from 0.5 to 0.07
     # Two candidates for each value, the integers below and above; the nearer, the likelier.
     below = residual.detach().floor()
     # Clamped, since atanh(1) is infinite.
     up = (residual - below).clamp(1e-4, 1 - 1e-4)
-    logits = -torch.atanh(torch.stack([up, 1 - up], -1)) / temperature
+    distances = torch.stack([up, 1 - up], -1)
+    logits = -torch.atanh(distances) if slope is None else -slope * distances
     # The share of the upper candidate, from 0 to 1: soft, so that it has a gradient.
-    return below + nn.functional.gumbel_softmax(logits, temperature)[..., 1]
+    return below + nn.functional.gumbel_softmax(logits / temperature, temperature)[..., 1]
 
 
 class Latents(nn.Module):
