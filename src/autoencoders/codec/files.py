@@ -354,18 +354,28 @@ def from_latents(latents: torch.Tensor) -> Callable[[Span, Span], torch.Tensor]:
 
 
 @contextmanager
-def _exactly(places: int) -> Iterator[None]:
-    """No gradients, no autocast, and one thread for a small picture.
+def alone_if_small(places: int) -> Iterator[None]:
+    """One thread for a small picture.
 
-    On a busy machine two threads would wait for each other, layer by layer.
+    Two would wait for each other, layer by layer, the longer the busier the machine is.
     """
     threads = torch.get_num_threads()  # set for the whole process, so it is set back
     torch.set_num_threads(1 if places <= ALONE else threads)
     try:
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _exactly(places: int) -> Iterator[None]:
+    """No gradients, no autocast, and one thread for a small picture."""
+    with (
+        alone_if_small(places),
+        torch.inference_mode(),
+        torch.autocast("cpu", enabled=False),
+    ):
+        yield
 
 
 def _write(

@@ -95,6 +95,15 @@ def refine(
     files.check_sizes([pixels.shape[1::-1]])
     whole = data.to_float(pixels[None])  # (1, 3, 8h, 8w)
     height, width = (side // files.BLOCK for side in whole.shape[2:])
+    with files.alone_if_small(height * width):
+        return _search(codec, level, picture, whole, steps)
+
+
+def _search(
+    codec: LearnedCodec, level: int, picture: np.ndarray, whole: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """What `refine` returns; `whole` is the padded picture, `(1, 3, 8h, 8w)` in [0, 1]."""
+    height, width = (side // files.BLOCK for side in whole.shape[2:])
     spans = [*files.tiles(height, width)]
     found = torch.empty(1, sum(codec.groups), height, width)
     latents_of = files.from_pixels(codec, picture)
