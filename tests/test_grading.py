@@ -527,19 +527,20 @@ for path in glob.glob(f"/proc/{os.getppid()}/fd/*"):
 
 @walls
 @pytest.mark.parametrize(
-    ("source", "reason"),
+    ("source", "memory", "reason"),
     [
-        ("import os\nwhile True: os.fork()", "processes"),
-        ("hoard = []\nwhile True: hoard.append(bytearray(1000))", "GiB of memory"),
-        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "ended in the middle"),
-        (SPEAK, "never says"),
+        # With room enough that its processes are too many before they are too large.
+        ("import os\nwhile True: os.fork()", 2**32, "processes"),
+        ("hoard = []\nwhile True: hoard.append(bytearray(1000))", 2**28, "GiB of memory"),
+        ("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", 2**28, "ended in the middle"),
+        (SPEAK, 2**28, "never says"),
     ],
     ids=["fork bomb", "slow memory bomb", "driver killed", "driver spoken for"],
 )
-def test_who_attacks_the_sandbox_loses_it(tmp_path, source, reason):
+def test_who_attacks_the_sandbox_loses_it(tmp_path, source, memory, reason):
     with (
         pytest.raises(sandbox.Died, match=reason),
-        sandbox.Sandbox(tmp_path, replace(LIMITS, memory=2**28)) as box,
+        sandbox.Sandbox(tmp_path, replace(LIMITS, memory=memory)) as box,
     ):
         for _ in zip(
             range(3),
