@@ -7,24 +7,21 @@ import json
 import zlib
 from pathlib import Path
 
-import torch
+import numpy as np
+from codec.conftest import overfitted
 from conftest import walks
 from PIL import Image
 
-from autoencoders import codec, data, training
+from autoencoders import codec, data
 
 GOLDEN = Path(__file__).with_name("golden")
 
 
 def archive(pictures: dict) -> bytes:
     """With a decoder trained for a moment, so that every layer of it does something."""
-    batch = torch.stack([data.to_float(picture) for picture in pictures.values()])
-    training.seed_everything(0)
-    model = codec.LearnedCodec(
-        groups=(3, 5, 8), width=8, post=8, blocks=1, context=8, lambdas=(0.002,)
-    ).start_from_pca(batch)
-    codec.fit_codec(model, batch, epochs=200, precision="float32")
-    return codec.encode_archive(pictures, model)
+    model = overfitted(np.stack([*pictures.values()]), epochs=100)
+    coefficients = model.as_groups(model.values.round())
+    return codec.encode_archive(pictures, model.decoder, coefficients, 10.0)
 
 
 def main() -> None:

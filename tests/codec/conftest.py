@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import car, small_codec
+import torch
+from conftest import car
 
-from autoencoders import codec, metrics
+from autoencoders import codec, data, metrics, training
+from autoencoders.codec import archive as archive_module
 from autoencoders.codec import container
+from autoencoders.codec import training as recipes
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -18,12 +21,33 @@ def collection(coder, quality=5, **pictures) -> bytes:
     return codec.encode_all(pictures, quality, coder)
 
 
+TINY = {"width": 4, "features": 2, "post": 4, "blocks": 1}
+
+
+def overfitted(
+    originals: np.ndarray, epochs: int = 20, psnr: float = 28.0, **options
+) -> recipes.Overfitted:
+    """A small decoder and its coefficients, trained for a moment."""
+    x = data.to_float(originals)
+    training.seed_everything(0)
+    decoder = codec.ArchiveModel(**TINY)
+    model = recipes.Overfitted(decoder, x, psnr=psnr, precision=10.0, epochs=epochs)
+    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
+    optimizer.register_step_post_hook(model.after_step)
+    train = (torch.arange(len(x)), x)
+    options = {"precision": "float32", "optimizer": optimizer} | options
+    with archive_module.one_thread():
+        training.fit(model, recipes.overfitting, train, epochs=epochs, batch_size=2, **options)
+    return model
+
+
 @pytest.fixture(scope="session")
 def archive() -> bytes:
-    """Two pictures with the decoder of an even smaller codec."""
+    """Two pictures with the decoder of an archive."""
     pictures = {"a.png": car(1, 32, 32), "b.png": car(2, 32, 32)}
-    model = small_codec(groups=(2, 3), width=4, post=4, context=4, lambdas=(0.002,))
-    return codec.encode_archive(pictures, model, 32.0)
+    model = overfitted(np.stack([*pictures.values()]))
+    coefficients = model.as_groups(model.values.round())
+    return codec.encode_archive(pictures, model.decoder, coefficients, 10.0)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +57,7 @@ def file_of(coder, archive) -> dict[str, bytes]:
         "picture": codec.encode(car(0, 24, 24), 3, coder),
         "collection": collection(coder),
         "archive": archive,
-        "weights": container.take_part(archive[7:])[0],
+        "weights": codec.pack(coder),
     }
 
 

@@ -10,9 +10,9 @@ import pytest
 from conftest import car, small_codec
 
 from autoencoders import codec
-from autoencoders.codec import container
+from autoencoders.codec import archive, container
 from autoencoders.codec.container import CorruptFileError
-from codec.conftest import read
+from codec.conftest import TINY, read
 
 
 def mutate(rng: random.Random, file: bytes, other: bytes) -> bytes:
@@ -66,6 +66,17 @@ def weighty(body: bytes = b"", **changes) -> bytes:
         0,
         container.part(container.deflate(json.dumps(head | changes))) + (body or stream),
     )
+
+
+def overfitted_decoder(body: bytes = b"", pictures: str = '[["a"], [[8, 8]]]', **changes) -> bytes:
+    """An archive, with some of its decoder's head changed, and a right checksum."""
+    packed = archive.pack(codec.ArchiveModel(**TINY), 10.0)
+    head, stream = container.take_part(packed)
+    head = json.loads(container.inflate(head))
+    head["model"] |= changes.pop("model", {})
+    packed = container.part(container.deflate(json.dumps(head | changes))) + (body or stream)
+    names = container.part(container.deflate(pictures))
+    return container.seal(container.ARCHIVE, 0, container.part(packed) + names + b"\0")
 
 
 def one(coder, width: int, height: int, body: bytes = b"", level: int = 0) -> bytes:
@@ -124,15 +135,24 @@ def one(coder, width: int, height: int, body: bytes = b"", level: int = 0) -> by
         "cut zlib": lambda c: listed(container.deflate('[["a"], [[8, 8]]]')[:-1], c),
         "more after zlib": lambda c: listed(container.deflate('[["a"], [[8, 8]]]') + b"x", c),
         "no UTF-8": lambda c: listed(zlib.compress(b'[["\xff"], [[8, 8]]]'), c),
-        "no such quality": lambda c: container.seal(
-            container.ARCHIVE, 7, container.part(weighty(model={"lambdas": [1.0]})) + b"\0"
-        ),
+        "no such quality": lambda c: container.seal(container.ARCHIVE, 7, overfitted_decoder()[7:]),
         "a picture for weights": lambda c: container.seal(
             container.ARCHIVE, 0, container.part(one(c, 8, 8)) + b"\0"
         ),
         "a part that is too long": lambda c: container.seal(
             container.ARCHIVE, 0, container.number(10**9) + b"\0"
         ),
+        "an archive of a wide network": lambda c: overfitted_decoder(model={"width": 10**6}),
+        "an archive of endless blocks": lambda c: overfitted_decoder(model={"blocks": 10**12}),
+        "an archive with an argument": lambda c: overfitted_decoder(model={"extra": 1}),
+        "an archive of text": lambda c: overfitted_decoder(model={"width": "4"}),
+        "an archive's exponent": lambda c: overfitted_decoder(exponents=[2000] * 200),
+        "an archive's few tables": lambda c: overfitted_decoder(tables=[1]),
+        "an archive of two sizes": lambda c: overfitted_decoder(
+            pictures='[["a", "b"], [[8, 8], [8, 9]]]'
+        ),
+        "a large archive": lambda c: overfitted_decoder(pictures='[["a"], [[4000, 4000]]]'),
+        "an archive of none": lambda c: overfitted_decoder(pictures="[[], []]"),
         "an unknown argument": lambda c: weighty(model={"extra": 1}),
         "no head": lambda c: container.seal(
             container.WEIGHTS, 0, container.part(container.deflate("[]"))
@@ -205,12 +225,7 @@ def test_forged_streams_decode_or_are_refused(coder):
             assert "bit stream that no encoder writes" in str(error)
     for _ in range(5):  # weights of random numbers
         try:
-            weights = weighty(rng.randbytes(3000))
-            file = container.seal(
-                container.ARCHIVE,
-                0,
-                container.part(weights) + listed('[["a"], [[9, 7]]]', coder)[7:],
-            )
+            file = overfitted_decoder(rng.randbytes(3000), '[["a"], [[9, 7]]]')
             assert codec.decode(file).shape == (7, 9, 3)
         except CorruptFileError as error:
             assert "bit stream" in str(error)

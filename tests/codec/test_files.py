@@ -99,27 +99,30 @@ def test_latents_instead_of_the_analysis(coder):
     with torch.inference_mode():
         found = coder.analysis(data.to_float(np.stack([*pictures.values()])))
 
-    def archive(latents):
-        return codec.encode_archive(pictures, coder, quality=5, latents=latents)
+    def encoded(latents):
+        rest = iter(latents.split(1))
+        return codec.encode_all(pictures, 5, coder, latents_for=lambda _: next(rest))
 
-    plain = archive(None)
-    assert abs(len(archive(found)) - len(plain)) < 0.02 * codec.info(plain)["bytes"]["latents"]
-    (_, a), (_, b) = codec.decode_all(archive(found.flip(0)))
+    plain = codec.encode_all(pictures, 5, coder)
+    assert (
+        abs(len(encoded(found)) - len(plain)) < 0.02 * codec.info(plain, coder)["bytes"]["latents"]
+    )
+    (_, a), (_, b) = codec.decode_all(encoded(found.flip(0)), coder)
     assert psnr(a, pictures["b.png"]) > 20 > psnr(a, pictures["a.png"])
     assert psnr(b, pictures["a.png"]) > 20
     with pytest.raises(
-        ValueError, match=r"latents of shape \(1, 16, 66, 2\): expected \(2, 16, 66, 2\)"
+        ValueError, match=r"latents of shape \(1, 16, 65, 2\): expected \(1, 16, 66, 2\)"
     ):
-        archive(found[:1])
+        encoded(found[:, :, :65])
     with pytest.raises(ValueError, match="all finite"):
-        archive(found * torch.nan)
+        encoded(found * torch.nan)
 
 
 def test_info_counts_every_byte_and_tells_nothing_else(coder, file_of):
     for kind in ("picture", "collection", "archive"):
         about = codec.info(file_of[kind], coder)
         assert set(about) == {"version", "kind", "quality", "names", "sizes", "bytes"}
-        assert (about["kind"], about["version"]) == (kind, 1)
+        assert (about["kind"], about["version"]) == (kind, 2 if kind == "archive" else 1)
         assert sum(about["bytes"].values()) == len(file_of[kind])
         assert (about["bytes"]["decoder"] > 0) == (kind == "archive")
     assert codec.info(file_of["picture"], coder)["quality"] == 3
@@ -296,7 +299,7 @@ def test_a_file_is_tied_to_its_weights(coder):
         codec.decode(codec.pack(coder), coder)
     with pytest.raises(CorruptFileError, match="a file of kind 0: expected weights"):
         codec.unpack(container.seal(0, 0, b""))
-    with pytest.raises(CorruptFileError, match="version 2 of the format: expected 1"):
+    with pytest.raises(CorruptFileError, match="version 2 of the format, picture: expected 1"):
         codec.decode(b"AE\x40" + file[3:], coder)
 
 
@@ -311,6 +314,8 @@ def test_golden_files_decode_for_ever():
             == expected["latents"]
         ), name
         assert len(pictures) == len(expected["pictures"])
+        # All of an archive's decoder is in fixed point; the last layers of the others are not.
+        most = 0 if name == "archive.aez" else 1
         for (_, picture), png in zip(pictures, expected["pictures"], strict=True):
             with Image.open(GOLDEN / png) as image:
-                assert np.abs(picture.astype(int) - np.asarray(image)).max() <= 1, png
+                assert np.abs(picture.astype(int) - np.asarray(image)).max() <= most, png

@@ -93,16 +93,13 @@ def run_encode(arguments: Namespace) -> None:
     psnr = training.ARCHIVE_PSNR if arguments.psnr is None else arguments.psnr
     # An archive brings its own decoder; the other two are decoded with the shipped weights.
     if arguments.with_decoder:
-        file = training.train_archive(
-            pictures, psnr, arguments.epochs, _checkpoints(out), _encoding
-        )
+        file = training.train_archive(pictures, psnr, arguments.epochs, _checkpoint(out), _encoding)
     else:
         file = _encode(pictures, quality, arguments.effort)
     with course.replacing(out) as part:
         part.write_bytes(file)
-    # The file is complete, so nobody will want to resume its trainings.
-    for checkpoint in _checkpoints(out):
-        checkpoint.unlink(missing_ok=True)
+    # The file is complete, so nobody will want to resume its training.
+    _checkpoint(out).unlink(missing_ok=True)
     pixels = sum(picture[..., 0].size for picture in pictures.values())
     rate = metrics.bits_per_pixel(len(file), pixels)
     about = f"{out}: {len(file):,} bytes, {rate:.3f} bits per pixel"
@@ -250,13 +247,8 @@ def _progress(steps: Iterable, what: str, total: int | None = None) -> Iterable:
     return tqdm(steps, what, total, unit="picture", disable=hidden)
 
 
-def _checkpoint(out: Path, step: str = "") -> Path:
-    return out.with_name(f"{out.name}{step}.checkpoint")
-
-
-def _checkpoints(out: Path) -> list[Path]:
-    """Those of the two trainings behind an archive."""
-    return [_checkpoint(out), _checkpoint(out, ".latents")]
+def _checkpoint(out: Path) -> Path:
+    return out.with_name(f"{out.name}.checkpoint")
 
 
 def _read(path: Path, size: int | None) -> np.ndarray:

@@ -14,13 +14,14 @@ from autoencoders.course import CorruptFileError
 
 # What never changes, or old files are lost.
 MAGIC = b"AE"
-VERSION = 1
 PICTURE, COLLECTION, ARCHIVE, WEIGHTS = range(4)
 KINDS = ("picture", "collection", "archive", "weights")
+VERSIONS = (1, 1, 2, 1)  # of each kind; an archive of version 1 had another decoder
 
 # Limits of what a file may declare: a forged one shall not cost more memory than a real one.
 MAX_PIXELS = 4096 * 4096  # of one picture, sides rounded up to multiples of 8
 MAX_ALL_PIXELS = 16 * MAX_PIXELS  # of all pictures in a file
+MAX_ARCHIVE_PIXELS = 2**19  # of one picture in an archive, which is coded whole
 MAX_PICTURES = 10_000
 MAX_LIST = 2**23  # bytes of the names and sizes of a file, before zlib
 
@@ -35,7 +36,7 @@ class Start(NamedTuple):
 
 def seal(kind: int, level: int, body: bytes, identity: int = 0) -> bytes:
     """A file around a body; `identity` is that of the weights that it takes to decode."""
-    first = MAGIC + bytes([VERSION << 5 | kind << 3 | level])
+    first = MAGIC + bytes([VERSIONS[kind] << 5 | kind << 3 | level])
     # The checksum goes on from that of the weights: with other weights it is wrong.
     checksum = zlib.crc32(first + body, identity)
     return first + checksum.to_bytes(4, "little") + body
@@ -50,10 +51,11 @@ def start(file: bytes) -> Start:
         )
     # Version in the three high bits, then two bits of kind and three of level, as in `seal`.
     result = Start(file[2] >> 5, file[2] >> 3 & 3, file[2] & 7)
-    if result.version != VERSION:
+    expected = VERSIONS[result.kind]
+    if result.version != expected:
         raise CorruptFileError(
-            f"version {result.version} of the format: expected {VERSION}; decode it with the "
-            "program that wrote it"
+            f"version {result.version} of the format, {KINDS[result.kind]}: expected {expected}; "
+            "decode it with the program that wrote it"
         )
     return result
 

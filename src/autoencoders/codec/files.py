@@ -6,7 +6,7 @@ A file holds one picture, a collection by name, or an archive, which has the dec
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import product
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from autoencoders import data
-from autoencoders.codec import container, weights
+from autoencoders.codec import archive, container, weights
+from autoencoders.codec.archive import ArchiveModel
 from autoencoders.codec.container import CorruptFileError, check_names, check_sizes
 from autoencoders.codec.model import LearnedCodec
 from autoencoders.codec.range_coder import Reader, Writer, table_of
@@ -25,6 +26,7 @@ BLOCK = 8  # pixels to a latent place, each way
 TILE = 64  # what is coded at once
 HALO = 8  # what the networks see around it
 ALONE = 32 * 32  # up to here one thread codes a picture
+AT_ONCE = 2**18  # pixels of an archive that are coded at once: for ever, as the format is
 
 
 def encode(
@@ -95,34 +97,63 @@ def encode_all(
 
 def encode_archive(
     pictures: Mapping[str, np.ndarray],
-    model: LearnedCodec,
-    precision: float = 64.0,
-    quality: int = 1,
-    latents: torch.Tensor | None = None,
+    model: ArchiveModel,
+    coefficients: list[torch.Tensor],
+    precision: float,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> bytes:
-    """Like `encode_all`, with the decoder in the file, which then needs nothing but this program.
+    """One file of pictures of one size, with the decoder in it: it needs nothing but this program.
 
-    `model` is one that was trained for these pictures, and `precision` that of `pack`. `latents`
-    `(N, channels, h, w)`, for pictures of one size, are coded instead of those that the model's
-    encoder finds. Raises ValueError.
+    `model` was trained for these pictures, and so were their `coefficients`, a tensor `(N, bands,
+    h, w)` for each group of `archive.groups`. `precision` is that of `archive.pack`. Raises
+    ValueError.
     """
     head = _list(pictures)
-    packed = weights.pack(model, precision, decoder_only=True)
+    (size,) = {_size(picture) for picture in pictures.values()}
+    height, width = archive_shape(size)
+    expected = [(len(pictures), *shape) for shape in model.shapes(height, width)]
+    given = [tuple(x.shape) for x in coefficients]
+    if given != expected:
+        raise ValueError(f"coefficients of shapes {given}: expected {expected}")
+    packed = archive.pack(model, precision)
     # What the receiver will have, with rounded weights, is what predicts here too.
-    receiver = weights.unpack(packed)
-    level = level_of(receiver, quality)
-    if latents is not None:
-        latents = _checked_latents(latents, receiver, pictures)
+    receiver = archive.unpack(packed)
     writer = Writer()
-    for i, picture in enumerate(progress(pictures.values())):
-        # The encoder is that of `model`: the receiver has none.
-        source = from_pixels(model, picture)
-        if latents is not None:
-            source = from_latents(latents[i : i + 1])  # (1, channels, h, w)
-        _write(receiver, level, _size(picture), source, writer)
+    for chosen in progress(_batches(len(pictures), size)):
+        archive.write(receiver, [x[chosen] for x in coefficients], writer)
     body = container.part(packed) + head + writer.finish()
-    return container.seal(container.ARCHIVE, level, body)
+    return container.seal(container.ARCHIVE, 0, body)
+
+
+def archive_shape(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the pictures that an archive codes in place of (width, height) pixels."""
+    width, height = size
+    return archive.UNIT * -(-height // archive.UNIT), archive.UNIT * -(-width // archive.UNIT)
+
+
+def check_archive(sizes: list[tuple[int, int]]) -> None:
+    """Raise ValueError for sizes (width, height) that no archive holds together."""
+    different = sorted(set(sizes))
+    if len(different) > 1:
+        listed = ", ".join(f"{width}x{height}" for width, height in different[:5])
+        raise ValueError(
+            f"pictures of {listed} pixels: an archive with its decoder expects all of one size; "
+            "resize them"
+        )
+    height, width = archive_shape(different[0])
+    if height * width > container.MAX_ARCHIVE_PIXELS:
+        width, height = different[0]
+        raise ValueError(
+            f"pictures of {width}x{height} pixels: an archive with its decoder expects at most "
+            f"{container.MAX_ARCHIVE_PIXELS:,} in each, such as 800x640; resize them"
+        )
+
+
+def _batches(count: int, size: tuple[int, int]) -> list[slice]:
+    """How many pictures of an archive are coded together, to bound the memory."""
+    height, width = archive_shape(size)
+    together = max(1, AT_ONCE // (height * width))
+    return [slice(i, min(i + together, count)) for i in range(0, count, together)]
 
 
 def decode_all(file: bytes, model: LearnedCodec | None = None) -> Iterator[tuple[str, np.ndarray]]:
@@ -168,7 +199,7 @@ class _Opened(NamedTuple):
     sizes: list[tuple[int, int]]
     decoder: bytes
     stream: bytes
-    model: LearnedCodec
+    model: LearnedCodec | ArchiveModel
 
 
 def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
@@ -179,7 +210,7 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
     decoder = b""
     if kind == container.ARCHIVE:
         decoder, body = container.take_part(container.unseal(file))
-        model = weights.unpack(decoder)
+        model = archive.unpack(decoder)
     else:
         model = checked_model(model)
         body = container.unseal(file, model.identity)
@@ -194,9 +225,12 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
             check_names(names)
         # Whoever forged the file has put a right checksum in it.
         check_sizes(sizes)
-        # Three bits hold eight levels; the model of an archive may have fewer.
-        if len(names) != len(sizes) or level >= model.levels:
+        # Three bits hold eight levels; a model may have fewer, and that of an archive has one.
+        levels = 1 if kind == container.ARCHIVE else model.levels
+        if len(names) != len(sizes) or level >= levels:
             raise ValueError(f"{len(names)} names, {len(sizes)} sizes, quality {level + 1}")
+        if kind == container.ARCHIVE:
+            check_archive([tuple(size) for size in sizes])
     except CorruptFileError:
         raise
     # JSON that is nested too deeply raises RecursionError.
@@ -211,8 +245,20 @@ def _open(file: bytes, model: LearnedCodec | None) -> _Opened:
 
 def _read_all(opened: _Opened) -> Iterator[tuple[str, np.ndarray]]:
     reader = Reader(opened.stream)
+    if opened.kind == container.ARCHIVE:
+        yield from _read_archive(opened, reader)
+        return
     for name, size in zip(opened.names, opened.sizes, strict=True):
         yield name, _read(opened.model, opened.level, size, reader)
+
+
+def _read_archive(opened: _Opened, reader: Reader) -> Iterator[tuple[str, np.ndarray]]:
+    width, height = size = opened.sizes[0]
+    for chosen in _batches(len(opened.names), size):
+        names = opened.names[chosen]
+        pictures = archive.read(opened.model, len(names), *archive_shape(size), reader)
+        for name, picture in zip(names, pictures, strict=True):
+            yield name, picture[:height, :width]  # without what the encoder has padded
 
 
 # ---- What callers pass ----
@@ -353,18 +399,9 @@ def from_latents(latents: torch.Tensor) -> Callable[[Span, Span], torch.Tensor]:
     return latents_of
 
 
-@contextmanager
-def alone_if_small(places: int) -> Iterator[None]:
-    """One thread for a small picture.
-
-    Two would wait for each other, layer by layer, the longer the busier the machine is.
-    """
-    threads = torch.get_num_threads()  # set for the whole process, so it is set back
-    torch.set_num_threads(1 if places <= ALONE else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+def alone_if_small(places: int) -> AbstractContextManager:
+    """One thread for a small picture."""
+    return archive.one_thread() if places <= ALONE else nullcontext()
 
 
 @contextmanager

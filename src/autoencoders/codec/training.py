@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from autoencoders import course, data, training
-from autoencoders.codec import files, weights
+from autoencoders.codec import archive, files, weights
+from autoencoders.codec.archive import ArchiveModel
 from autoencoders.codec.model import LearnedCodec
 
 # ---- Training for bits ----
@@ -100,144 +102,162 @@ def rounded_at_random(
     return below + nn.functional.gumbel_softmax(logits / temperature, temperature)[..., 1]
 
 
-class Latents(nn.Module):
-    """Latents `(N, channels, h, w)` as parameters, for a codec of one level that stays as it is.
+# ---- Overfitting: an archive's decoder and coefficients, for its pictures alone ----
 
-    They are `rounded_at_random`, ever more surely as `progress` grows, which `fit` sets. So each
-    goes where it pays in its own picture.
 
-    `steps` is the number of training steps to come, `psnr` what `coding` steers to, in dB.
+def soft_round(x: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Rounding with slopes: the nearer to 0 the temperature, the steeper (Kim et al. 2024, C3)."""
+    middle = x.floor() + 0.5
+    slope = torch.tanh((x - middle) / temperature)
+    return middle + 0.5 * slope / math.tanh(0.5 / temperature)
+
+
+class Overfitted(nn.Module):
+    """The coefficients of pictures `(N, 3, H, W)`, and the decoder that is trained with them.
+
+    Coefficients are rounded softly and with noise at first, ever harder as `progress` grows, which
+    `fit` sets; from `HARD` on they are rounded as they will be in the file, and so are the
+    decoder's weights, to the precision of `archive.pack`. Gradients go through both as if they were
+    not rounded.
+
+    H and W are multiples of 32. `psnr`, in dB, is what the mean of all pictures is steered to in so
+    many `epochs`.
     """
 
-    def __init__(self, codec: LearnedCodec, latents: torch.Tensor, psnr: float, steps: int):
+    HARD = 0.85  # of the training
+    LR = 0.15  # of coefficients, in quantisation steps a visit of their picture
+
+    def __init__(
+        self,
+        decoder: ArchiveModel,
+        pictures: torch.Tensor,
+        *,
+        psnr: float,
+        precision: float,
+        epochs: int,
+    ):
         super().__init__()
-        self.arguments = {"psnr": psnr, "steps": steps}
-        self.codec = codec
-        self.shape = latents.shape
+        self.arguments = {"psnr": psnr, "precision": precision, "epochs": epochs}
+        self.decoder = decoder
         self.psnr = psnr
-        self.steps = steps
-        # A batch holds some pictures only; an embedding has sparse gradients, for these alone.
-        self.values = nn.Embedding.from_pretrained(
-            latents.flatten(1).clone(), freeze=False, sparse=True
-        )
-        # How much finer the quantisation steps are than at the start, as log2.
-        self.finer = nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
-        self.register_buffer("start", codec.log_gain.detach().clone())
+        self.precision = precision
+        self.epochs = epochs
+        self.shapes = decoder.shapes(*pictures.shape[2:])
+        # Finer steps for a better picture: half as wide for 6 dB more.
+        coarseness = 10 ** ((28 - psnr) / 20)
+        nn.init.constant_(decoder.gain, coarseness)
+        start = [x.flatten(1) / coarseness for x in decoder.analysis(pictures)]
+        # Coefficients are moved by `after_step`, so that only a batch's own rows change.
+        self.register_buffer("values", torch.cat(start, 1))
+        self.register_buffer("first", torch.zeros_like(self.values))
+        self.register_buffer("second", torch.zeros_like(self.values))
+        self.register_buffer("visits", torch.zeros(len(pictures), 1))
+        # The newest PSNR of each picture.
+        self.register_buffer("reached", torch.full((len(pictures),), float(psnr)))
+        # What a bit per pixel costs, as logarithm. About where it ends for photographs of cars.
+        self.start = math.log(4.5) - 0.16 * (psnr - 28)
+        self.register_buffer("steady", torch.tensor(self.start))
+        self.register_buffer("log_price", torch.tensor(self.start))
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
 
     def forward(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Reconstructions of pictures by their numbers `(n,)`, and their estimated bits `(n,)`."""
-        latents = self.values(which).view(-1, *self.shape[1:])
-        # Level 0, the only one.
-        return self.codec.code(latents, torch.zeros_like(which), self.quantise)
+        """Pictures by their numbers `(n,)`, and their estimated bits `(n,)`."""
+        self.which = which
+        # A leaf of autograd, for the gradients of this batch's rows.
+        self.leaf = self.values[which].requires_grad_(self.training)
+        parameters = self.parameters_as_used()
+        coefficients = self.as_groups(self.quantise(self.leaf))
+        return functional_call(self.decoder, parameters, (coefficients,))
 
-    def quantise(self, residual: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A residual as its bits are estimated and as it is decoded, which here is the same."""
-        if not self.training:
-            rounded = residual.round()
-            return rounded, rounded
-        rounded = rounded_at_random(residual, self.progress.item())
-        return rounded, rounded
+    def quantise(self, values: torch.Tensor) -> torch.Tensor:
+        """Coefficients as the decoder gets them."""
+        progress = self.progress.item()
+        if not self.training or progress >= self.HARD:
+            return values + (values.round() - values).detach()
+        temperature = 0.3 - 0.2 * progress / self.HARD
+        noise = (torch.rand_like(values) - 0.5) * (1 - 0.5 * progress)
+        return soft_round(soft_round(values, temperature) + noise, temperature)
+
+    def parameters_as_used(self) -> dict[str, torch.Tensor]:
+        """The decoder's weights, towards the end as its file will have them."""
+        parameters = dict(self.decoder.named_parameters())
+        if self.training and self.progress.item() < self.HARD:
+            return parameters
+        precisions = archive.precisions(parameters, self.precision)
+        for name, tensor in parameters.items():
+            steps, exponent = weights.steps_of(name, tensor, precisions.get(name))
+            rounded = torch.from_numpy(steps / 2.0**exponent).view(tensor.shape).to(tensor)
+            parameters[name] = tensor + (rounded - tensor).detach()
+        return parameters
+
+    def as_groups(self, values: torch.Tensor) -> list[torch.Tensor]:
+        """Rows of coefficients `(n, ...)` as the decoder takes them."""
+        sizes = [math.prod(shape) for shape in self.shapes]
+        parts = values.split(sizes, 1)
+        return [x.view(-1, *shape) for x, shape in zip(parts, self.shapes, strict=True)]
+
+    @torch.no_grad()
+    def drawn(self, which: torch.Tensor) -> torch.Tensor:
+        """Pictures by their numbers `(n,)`, as the coefficients rounded now draw them."""
+        return self.decoder.walk(self.as_groups(self.values[which].round()))
 
     @torch.no_grad()
     def after_step(self, *_) -> None:
-        """A hook for the optimiser: follow the gradient of `finer`.
+        """A hook for the optimiser: a step of Adam for this batch's coefficients, and the price.
 
-        The quantisation steps stay between 1.4 times and 0.84 times what they were. Steps half as
-        wide are worth about 3 dB, so this settles within a tenth of the training.
+        While the mean PSNR is above `psnr`, bits get dearer: at once by a fifth for each decibel,
+        and by as much again in a tenth of the training. The price stays near where it starts.
         """
-        # A step changes it by at most 0.15 for each decibel, however short the training.
-        rate = min(0.15, 3.3 / self.steps)
-        finer = self.finer.item() - rate * self.finer.grad.item()
-        # Steps are 2^-finer times as wide as at the start: from 2^0.5 to 2^-0.25.
-        finer = min(max(-0.5, finer), 0.25)
-        self.codec.log_gain.copy_(self.start + finer)
-        # What float32 has made of it.
-        self.finer.copy_((self.codec.log_gain - self.start).mean())
-        self.finer.grad = None
+        progress = self.progress.item()
+        rate = self.LR * max(0.01, 0.5 + 0.5 * math.cos(math.pi * progress))
+        if progress >= self.HARD:
+            rate /= 5
+        which = self.which
+        gradient = self.leaf.grad
+        self.visits[which] += 1
+        # Each row counts its own visits, so that no momentum outlasts them.
+        first = torch.lerp(self.first[which], gradient, 0.1)
+        second = torch.lerp(self.second[which], gradient.square(), 0.01)
+        self.first[which] = first
+        self.second[which] = second
+        visits = self.visits[which]
+        first = first / (1 - 0.9**visits)
+        second = second / (1 - 0.99**visits)
+        self.values[which] -= rate * first / (second.sqrt() + 1e-10)
+        share = len(which) / (len(self.values) * self.epochs)  # of the training
+        excess = self.reached.mean() - self.psnr
+        self.steady += 2 * share * excess
+        self.steady.clamp_(self.start - 1, self.start + 0.6)
+        self.log_price.copy_(self.steady + 0.2 * excess)
 
 
-def coding(model: Latents, batch) -> dict[str, torch.Tensor]:
-    """Rate + lambda * distortion of `Latents`: `batch` is `(numbers of pictures, these pictures)`.
+def overfitting(model: Overfitted, batch) -> dict[str, torch.Tensor]:
+    """Root of the squared error + price * rate: `batch` is `(numbers of pictures, these pictures)`.
 
-    Lambda goes with the inverse square of the quantisation steps. The gradient of `model.finer` is
-    by how many dB the mean PSNR is above `model.psnr`: while it is too low, the steps get finer
-    (dual ascent: `finer` takes the part of the multiplier of that constraint).
+    The root, since the mean of decibels is what counts: their logarithm would leave the difficult
+    pictures behind, and squared errors the easy ones.
     """
     which, pictures = batch
+    height, width = pictures.shape[2:]
     drawn, bits = model(which)  # (n, 3, H, W) and (n,)
-    rate = bits.mean() / pictures[0, 0].numel()
-    squared_error = 255**2 * (drawn - pictures).square().flatten(1).mean(1)
-    distortion = squared_error.mean()
-    clipped = drawn.detach().clamp(0, 1)  # as it is decoded
-    psnr = -10 * (clipped - pictures).square().flatten(1).mean(1).log10().mean()
-    weight = model.codec.arguments["lambdas"][0] * 4 ** model.finer.item()
-    # A term that is 0, but for its gradient. Of a black picture the PSNR may be infinite.
-    excess = (psnr.double() - model.psnr).clamp(max=1e6)
-    steering = (model.finer - model.finer.detach()) * excess
+    plain = model.drawn(which) if model.progress.item() < model.HARD else drawn.detach()
+    # Without what was added up to whole squares of 32 pixels.
+    drawn = drawn[..., :height, :width]
+    plain = plain[..., :height, :width]
+    rate = bits.mean() / (height * width)
+    squared_error = (drawn.float() - pictures).square().flatten(1).mean(1)
+    reached = (plain.float().clamp(0, 1) - pictures).square().flatten(1).mean(1)
+    # Of a picture without any error the PSNR would be infinite.
+    reached = -10 * reached.clamp(min=1e-9).log10()
+    model.reached[which] = reached
+    # In units of what `psnr` allows.
+    allowed = 10 ** (-model.psnr / 10)
+    distortion = 2 * (squared_error / allowed + 1e-9).sqrt().mean()
     return {
-        "loss": rate + weight * distortion + steering.float(),
+        "loss": distortion + model.log_price.exp() * rate,
         "bits_per_pixel": rate,
-        "squared_error": distortion,
-        "psnr": psnr,
+        "psnr": reached.mean(),
     }
-
-
-def fit_latents(
-    codec: LearnedCodec,
-    latents: torch.Tensor,
-    pictures: torch.Tensor,
-    psnr: float,
-    *,
-    epochs: int,
-    lr: float = 0.04,
-    batch_size: int = 20,
-    **options,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """`training.fit` for latents `(N, channels, h, w)` of pictures `(N, 3, 8h, 8w)` themselves.
-
-    They take fewer bits then, at a mean PSNR in dB. `codec` has one level, and the weights that the
-    decoder will have, which stay: a model of `unpack`. Returns the latents, and the `log_gain` that
-    the codec is to have for them: only its quantisation steps change, all by one factor. Raises
-    ValueError.
-    """
-    _check_latents(codec, latents, pictures)
-    if not 0 < psnr < 100:
-        raise ValueError(f"psnr={psnr}: expected decibels, such as 28")
-    steps = epochs * math.ceil(len(pictures) / batch_size)
-    model = Latents(codec.floating_copy(), latents, psnr, steps)
-    # It takes sparse gradients only. `finer`, whose gradient is dense, is moved by the hook.
-    optimizer = torch.optim.SparseAdam(model.values.parameters(), lr)
-    optimizer.register_step_post_hook(model.after_step)
-    training.fit(
-        model,
-        coding,
-        (torch.arange(len(pictures)), pictures),
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        schedule=training.cosine,
-        clip=None,
-        **options,
-    )
-    return model.values.weight.detach().view(model.shape), model.codec.log_gain
-
-
-def _check_latents(codec: LearnedCodec, latents: torch.Tensor, pictures: torch.Tensor) -> None:
-    fits = (
-        codec.fixed_point,
-        codec.levels == 1,
-        tuple(latents.shape[:2]) == (len(pictures), sum(codec.groups)),
-        [8 * side for side in latents.shape[2:]] == list(pictures.shape[2:]),
-    )
-    if not all(fits):
-        point = "fixed" if codec.fixed_point else "floating"
-        raise ValueError(
-            f"a codec of {point} point, {codec.levels} levels, {sum(codec.groups)} channels, "
-            f"latents {tuple(latents.shape)}, pictures {tuple(pictures.shape)}: expected one in "
-            "fixed point, of one level, latents (N, its channels, h, w) and pictures (N, 3, 8h, "
-            "8w); use unpack(pack(model)) and its analysis"
-        )
 
 
 # ---- Distillation ----
@@ -299,10 +319,10 @@ def fit_student(*models_and_pictures, **options) -> dict:
 STUDENT = {"width": 18, "post": 16, "blocks": 3, "context": 2}
 STUDENT_QUALITY = 5
 # The model of an archive is in its file, so it is small.
-ARCHIVE = {"groups": (3, 9, 20), "width": 8, "post": 16, "blocks": 1, "context": 8}
-ARCHIVE_EPOCHS = 400  # for the decoder; the latents take three quarters as many
-ARCHIVE_PRECISION = 5.0  # see `pack`: coarse, since every byte of the decoder counts
+ARCHIVE = {"width": 24, "features": 12, "post": 12, "blocks": 1}
 ARCHIVE_PSNR = 28.0
+ARCHIVE_EPOCHS = 800
+ARCHIVE_PRECISION = 7.0  # see `weights.pack`: coarse, since every byte of the decoder counts
 
 
 def _all_but_unseen(n: int) -> torch.Tensor:
@@ -365,51 +385,36 @@ def train_archive(
     pictures: Mapping[str, np.ndarray],
     psnr: float = ARCHIVE_PSNR,
     epochs: int = ARCHIVE_EPOCHS,
-    checkpoints: Sequence[str | Path | None] = (None, None),
+    checkpoint: str | Path | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> bytes:
     """A file of uint8 pictures of one size, with a decoder that is trained for them.
 
-    `psnr` is the mean to aim at, in dB. There are two trainings, of the decoder and then of the
-    latents, each with its checkpoint. `progress` as for `encode_all`. Raises ValueError.
+    `psnr` is the mean to aim at, in dB, and `progress` as for `encode_all`. Raises ValueError.
     """
-    _check_equal_sizes(pictures)
+    sizes = [picture.shape[1::-1] for picture in pictures.values()]
+    files.check_archive(sizes)
+    height, width = files.archive_shape(sizes[0])
     batch = data.to_float(np.stack([*pictures.values()]))
+    # As they are coded: the last row and column repeated up to whole squares of 32 pixels.
+    more = (0, width - batch.shape[3], 0, height - batch.shape[2])
+    whole = nn.functional.pad(batch, more, mode="replicate")
     training.seed_everything(0)
-    weight = 0.0039 * 10 ** (0.17 * (psnr - 28))  # about what a car takes
-    model = LearnedCodec(**ARCHIVE, lambdas=[weight]).start_from_pca(batch)
-    of_decoder, of_latents = checkpoints
-    if of_latents is not None and not Path(of_decoder).exists():
-        Path(of_latents).unlink(missing_ok=True)  # of a decoder that is gone
-    # First the decoder, with its encoder, which will not be in the file ...
-    options = {"epochs": epochs, "batch_size": 4, "lr": 3e-3}
-    fit_codec(model, batch, checkpoint=of_decoder, **options)
-    # ... then the latents, for this decoder with its weights rounded, as the file will have them.
-    receiver = weights.unpack(weights.pack(model, ARCHIVE_PRECISION, decoder_only=True))
-    # Twenty pictures of 256 x 256 at a time take some hundred megabytes.
-    size = max(1, min(20, 20 * 256**2 // batch[0, 0].numel()))
-    with torch.no_grad():
-        latents = torch.cat([model.analysis(part) for part in batch.split(size)])
-    latents, model.log_gain = fit_latents(
-        receiver,
-        latents,
-        batch,
-        psnr + 0.02,  # a margin, so that the mean does not end just below
-        epochs=max(1, 3 * epochs // 4),
-        batch_size=size,
-        checkpoint=of_latents,
-    )
-    return files.encode_archive(
-        pictures, model, ARCHIVE_PRECISION, latents=latents, progress=progress
-    )
-
-
-def _check_equal_sizes(pictures: Mapping[str, np.ndarray]) -> None:
-    shapes = sorted({picture.shape[:2] for picture in pictures.values()})
-    divisible = all(height % 8 == width % 8 == 0 for height, width in shapes)
-    if len(shapes) != 1 or not divisible:
-        sizes = ", ".join(f"{width}x{height}" for height, width in shapes[:5])
-        raise ValueError(
-            f"pictures of {sizes} pixels: an archive with its decoder expects all of one size, "
-            "with sides that 8 divides; resize them"
+    decoder = ArchiveModel(**ARCHIVE)
+    model = Overfitted(decoder, whole, psnr=psnr, precision=ARCHIVE_PRECISION, epochs=epochs)
+    optimizer = torch.optim.Adam(decoder.parameters(), 1e-2)
+    optimizer.register_step_post_hook(model.after_step)
+    with archive.one_thread():
+        training.fit(
+            model,
+            overfitting,
+            (torch.arange(len(batch)), batch),
+            epochs=epochs,
+            batch_size=4,
+            optimizer=optimizer,
+            schedule=training.cosine,
+            clip=2.0,
+            checkpoint=checkpoint,
         )
+    coefficients = model.as_groups(model.values.round())
+    return files.encode_archive(pictures, decoder, coefficients, ARCHIVE_PRECISION, progress)

@@ -46,18 +46,10 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
     of two. Raises ValueError for weights that are out of any range.
     """
     writer = Writer()
-    exponents = []
-    picks = []
-    for name, tensor in packed_tensors(model, decoder_only).items():
-        values = tensor.detach().cpu().double().flatten().numpy()
-        # Convolutions hold nearly all weights; what else there is costs little and stays fine.
-        exponent = _exponent(name, values, precision if tensor.dim() == 4 else None)
-        steps = np.rint(values * 2.0**exponent).astype(np.int64)
-        pick = _cheapest(steps)
-        # One table for the whole tensor: its index is in the head.
-        writer.code(np.full(steps.size, pick), steps)
-        exponents.append(exponent)
-        picks.append(pick)
+    tensors = packed_tensors(model, decoder_only)
+    # Convolutions hold nearly all weights; what else there is costs little and stays fine.
+    many = [name for name, tensor in tensors.items() if tensor.dim() == 4]
+    exponents, picks = write_tensors(tensors, dict.fromkeys(many, precision), writer)
     # What it takes to build the model, and to read its tensors in the order of `packed_tensors`.
     head = {
         "model": model.arguments,
@@ -67,6 +59,32 @@ def pack(model: LearnedCodec, precision: float = 64.0, decoder_only: bool = Fals
     }
     body = container.part(container.deflate(json.dumps(head))) + writer.finish()
     return container.seal(container.WEIGHTS, 0, body)
+
+
+def write_tensors(
+    tensors: dict[str, torch.Tensor], precisions: dict[str, float], writer: Writer
+) -> tuple[list[int], list[int]]:
+    """Write tensors, rounded as in `pack`; what `read_tensors` needs.
+
+    Those without one of the `precisions` stay fine.
+    """
+    exponents = []
+    picks = []
+    for name, tensor in tensors.items():
+        steps, exponent = steps_of(name, tensor, precisions.get(name))
+        pick = _cheapest(steps)
+        # One table for the whole tensor: its number is in the head.
+        writer.code(np.full(steps.size, pick), steps)
+        exponents.append(exponent)
+        picks.append(pick)
+    return exponents, picks
+
+
+def steps_of(name: str, tensor: torch.Tensor, precision: float | None) -> tuple[np.ndarray, int]:
+    """A tensor as integers `(n,)` in steps of 2^-exponent, and this exponent. Raises ValueError."""
+    values = tensor.detach().cpu().double().flatten().numpy()
+    exponent = _exponent(name, values, precision)
+    return np.rint(values * 2.0**exponent).astype(np.int64), exponent
 
 
 def _exponent(name: str, values: np.ndarray, precision: float | None) -> int:
@@ -116,7 +134,7 @@ def unpack(file: bytes) -> LearnedCodec:
         head = json.loads(container.inflate(head))
         model = _blank(head["model"])
         tensors = packed_tensors(model, head["decoder_only"])
-        _fill(tensors, head["exponents"], head["tables"], Reader(stream))
+        read_tensors(tensors, head["exponents"], head["tables"], Reader(stream))
     # It is a ValueError too, but says enough already.
     except CorruptFileError:
         raise
@@ -142,8 +160,8 @@ def _blank(arguments: dict) -> LearnedCodec:
     return model
 
 
-def _fill(tensors: dict, exponents: list, picks: list, reader: Reader) -> None:
-    """Read the tensors from a stream that `pack` wrote."""
+def read_tensors(tensors: dict, exponents: list, picks: list, reader: Reader) -> None:
+    """Read tensors from a stream of `write_tensors`, in place. Raises ValueError."""
     for tensor, exponent, pick in zip(tensors.values(), exponents, picks, strict=True):
         if not (0 <= exponent <= MAX_EXPONENT and 0 <= pick < len(tables())):
             raise ValueError(f"exponent {exponent}, table {pick}")
