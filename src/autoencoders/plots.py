@@ -22,6 +22,7 @@ LOOKS = {
     "WebP": (GREEN, "^", "-"),
     "AVIF": (PINK, "D", "-"),
     "AVIF 4:4:4": (PINK, "d", "--"),
+    "AVIF tuned": (PINK, "X", ":"),
     "PNG": (GREY, "H", "-"),
     "SVD": (GREY, "v", "-"),
     "SVD of own blocks": (GREY, "s", ":"),
