@@ -189,7 +189,7 @@ def test_bits_get_dearer_while_the_psnr_is_above(excess, sign):
     model, x = untrained()
     which = torch.arange(3)
     recipes.overfitting(model, (which, x))["loss"].backward()
-    model.reached.fill_(28 + excess)
+    model.told.grad.fill_(28 + excess)
     before = model.log_price.item()
     model.after_step()
     at_once, steady = 0.2 * 2, 2 * 2 / 100
@@ -198,6 +198,19 @@ def test_bits_get_dearer_while_the_psnr_is_above(excess, sign):
         model.after_step()
     # Its steady part stays in its bounds.
     assert model.steady.item() - model.start == pytest.approx(0.6 if sign > 0 else -1)
+
+
+def test_the_loss_changes_no_model_and_tells_what_was_reached():
+    model, x = untrained()
+    which = torch.tensor([2, 0])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    terms = recipes.overfitting(model, (which, x[which]))
+    terms["loss"].backward()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    model.after_step()
+    assert model.reached[which].mean().item() == pytest.approx(terms["psnr"].item())
+    assert model.reached[1].item() == before["reached"][1].item()
 
 
 def test_the_loss_by_hand():
@@ -246,6 +259,17 @@ def test_what_an_archive_cannot_hold():
     pictures = {"a.png": car(1, 32, 32)}
     with pytest.raises(ValueError, match=r"coefficients of shapes \[\(2, 1, 1, 1\)"):
         codec.encode_archive(pictures, model, coefficients, 10.0)
+    two = {"a.png": car(1, 32, 32), "b.png": car(2, 32, 64)}
+    with pytest.raises(ValueError, match="pictures of 32x32, 64x32 pixels: an archive"):
+        codec.encode_archive(two, model, coefficients, 10.0)
+    two["b.png"] = car(2, 32, 32)
+    coefficients[0][0] = torch.nan
+    with pytest.raises(ValueError, match="expected .* all finite"):
+        codec.encode_archive(two, model, coefficients, 10.0)
+    with pytest.raises(ValueError, match="pictures of no pixels: .* expects all of one size"):
+        codec.train_archive({})
+    with pytest.raises(ValueError, match="psnr=nan: expected decibels, such as 28"):
+        codec.train_archive(two, psnr=float("nan"))
     with pytest.raises(ValueError, match="pictures of 40x24, 40x32 pixels: an archive"):
         codec.train_archive({"a": car(0, 24, 40), "b": car(0, 32, 40)})
     with pytest.raises(ValueError, match="pictures of 1000x600 pixels: .* at most 524,288"):

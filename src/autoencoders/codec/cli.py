@@ -143,7 +143,7 @@ def _check_options(arguments: Namespace) -> None:
         )
     if arguments.psnr is None:
         return
-    # Outside this range lambda is no longer a known function of the PSNR (see `train_archive`).
+    # Outside this range nobody has tried where the price of a bit ends (see `Overfitted`).
     if not (arguments.with_decoder and 20 <= arguments.psnr <= 31):
         raise ValueError(
             f"--psnr {arguments.psnr:g}: expected 20 to 31 dB, and --with-decoder; other files "

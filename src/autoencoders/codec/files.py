@@ -47,7 +47,7 @@ def encode(
     check_sizes([size])
     source = from_pixels(model, picture)
     if latents is not None:
-        source = from_latents(_checked_latents(latents, model, {"": picture}))
+        source = from_latents(_checked_latents(latents, model, picture))
     writer = Writer()
     _write(model, level, size, source, writer)
     # Sides count from 0 here, so that up to 128 pixels take one byte.
@@ -90,7 +90,7 @@ def encode_all(
     for picture in progress(pictures.values()):
         source = from_pixels(model, picture)
         if latents_for is not None:
-            source = from_latents(_checked_latents(latents_for(picture), model, {"": picture}))
+            source = from_latents(_checked_latents(latents_for(picture), model, picture))
         _write(model, level, _size(picture), source, writer)
     return container.seal(container.COLLECTION, level, head + writer.finish(), model.identity)
 
@@ -109,12 +109,14 @@ def encode_archive(
     ValueError.
     """
     head = _list(pictures)
-    (size,) = {_size(picture) for picture in pictures.values()}
+    sizes = [_size(picture) for picture in pictures.values()]
+    check_archive(sizes)
+    size = sizes[0]
     height, width = archive_shape(size)
     expected = [(len(pictures), *shape) for shape in model.shapes(height, width)]
     given = [tuple(x.shape) for x in coefficients]
-    if given != expected:
-        raise ValueError(f"coefficients of shapes {given}: expected {expected}")
+    if given != expected or not all(x.isfinite().all() for x in coefficients):
+        raise ValueError(f"coefficients of shapes {given}: expected {expected}, all finite")
     packed = archive.pack(model, precision)
     # What the receiver will have, with rounded weights, is what predicts here too.
     receiver = archive.unpack(packed)
@@ -134,8 +136,8 @@ def archive_shape(size: tuple[int, int]) -> tuple[int, int]:
 def check_archive(sizes: list[tuple[int, int]]) -> None:
     """Raise ValueError for sizes (width, height) that no archive holds together."""
     different = sorted(set(sizes))
-    if len(different) > 1:
-        listed = ", ".join(f"{width}x{height}" for width, height in different[:5])
+    if len(different) != 1:
+        listed = ", ".join(f"{width}x{height}" for width, height in different[:5]) or "no"
         raise ValueError(
             f"pictures of {listed} pixels: an archive with its decoder expects all of one size; "
             "resize them"
@@ -309,16 +311,11 @@ def _list(pictures: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _checked_latents(
-    latents: torch.Tensor, model: LearnedCodec, pictures: Mapping[str, np.ndarray]
+    latents: torch.Tensor, model: LearnedCodec, picture: np.ndarray
 ) -> torch.Tensor:
     latents = torch.as_tensor(latents)
-    # One shape for each picture, so that an error can name all that were expected.
-    shapes = []
-    for picture in pictures.values():
-        height, width = grid(_size(picture))
-        shapes.append((len(pictures), sum(model.groups), height, width))
-    if set(shapes) != {tuple(latents.shape)} or not latents.isfinite().all():
-        expected = " and ".join(str(shape) for shape in dict.fromkeys(shapes))
+    expected = (1, sum(model.groups), *grid(_size(picture)))
+    if tuple(latents.shape) != expected or not latents.isfinite().all():
         raise ValueError(
             f"latents of shape {tuple(latents.shape)}: expected {expected}, all finite, as the "
             "analysis returns them"

@@ -159,12 +159,18 @@ class Overfitted(nn.Module):
         self.register_buffer("steady", torch.tensor(self.start))
         self.register_buffer("log_price", torch.tensor(self.start))
         self.register_buffer("progress", torch.tensor(0.0, dtype=torch.float64))
+        # Of the newest batch, for `after_step`: its pictures' numbers, their coefficients, and a
+        # zero for each, whose gradient will be its PSNR.
+        self.which = None
+        self.leaf = None
+        self.told = None
 
     def forward(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pictures by their numbers `(n,)`, and their estimated bits `(n,)`."""
         self.which = which
-        # A leaf of autograd, for the gradients of this batch's rows.
+        # Leaves of autograd, for the gradients of this batch's rows.
         self.leaf = self.values[which].requires_grad_(self.training)
+        self.told = torch.zeros_like(self.reached[which]).requires_grad_(self.training)
         parameters = self.parameters_as_used()
         coefficients = self.as_groups(self.quantise(self.leaf))
         return functional_call(self.decoder, parameters, (coefficients,))
@@ -224,6 +230,7 @@ class Overfitted(nn.Module):
         first = first / (1 - 0.9**visits)
         second = second / (1 - 0.99**visits)
         self.values[which] -= rate * first / (second.sqrt() + 1e-10)
+        self.reached[which] = self.told.grad
         share = len(which) / (len(self.values) * self.epochs)  # of the training
         excess = self.reached.mean() - self.psnr
         self.steady += 2 * share * excess
@@ -249,12 +256,13 @@ def overfitting(model: Overfitted, batch) -> dict[str, torch.Tensor]:
     reached = (plain.float().clamp(0, 1) - pictures).square().flatten(1).mean(1)
     # Of a picture without any error the PSNR would be infinite.
     reached = -10 * reached.clamp(min=1e-9).log10()
-    model.reached[which] = reached
+    # Always 0, for a loss changes no model. By its gradient `after_step` learns what was reached.
+    message = (model.told * reached).sum()
     # In units of what `psnr` allows.
     allowed = 10 ** (-model.psnr / 10)
     distortion = 2 * (squared_error / allowed + 1e-9).sqrt().mean()
     return {
-        "loss": distortion + model.log_price.exp() * rate,
+        "loss": distortion + model.log_price.exp() * rate + message,
         "bits_per_pixel": rate,
         "psnr": reached.mean(),
     }
@@ -392,6 +400,8 @@ def train_archive(
 
     `psnr` is the mean to aim at, in dB, and `progress` as for `encode_all`. Raises ValueError.
     """
+    if not 0 < psnr < 100:
+        raise ValueError(f"psnr={psnr}: expected decibels, such as 28")
     sizes = [picture.shape[1::-1] for picture in pictures.values()]
     files.check_archive(sizes)
     height, width = files.archive_shape(sizes[0])

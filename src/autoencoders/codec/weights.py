@@ -8,6 +8,8 @@ with latent-variable models"), and its scale picks one of a few integer tables.
 
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -130,11 +132,21 @@ def unpack(file: bytes) -> LearnedCodec:
             f"a file of kind {kind}: expected weights ({container.WEIGHTS}), as pack writes them"
         )
     head, stream = container.take_part(body)
-    try:
+    with forgery_named():
         head = json.loads(container.inflate(head))
         model = _blank(head["model"])
         tensors = packed_tensors(model, head["decoder_only"])
         read_tensors(tensors, head["exponents"], head["tables"], Reader(stream))
+    model.to(memory_format=torch.channels_last)
+    gains = torch.stack([tensors[name] for name in ("gain", "inverse", "shift")])
+    return model.to_fixed_point(gains, zlib.crc32(file))
+
+
+@contextmanager
+def forgery_named() -> Iterator[None]:
+    """One CorruptFileError for whatever goes wrong where a model is made as its file says."""
+    try:
+        yield
     # It is a ValueError too, but says enough already.
     except CorruptFileError:
         raise
@@ -143,9 +155,6 @@ def unpack(file: bytes) -> LearnedCodec:
         raise CorruptFileError(
             f"weights that no program wrote ({type(error).__name__}: {error}): get the file again"
         ) from None
-    model.to(memory_format=torch.channels_last)
-    gains = torch.stack([tensors[name] for name in ("gain", "inverse", "shift")])
-    return model.to_fixed_point(gains, zlib.crc32(file))
 
 
 def _blank(arguments: dict) -> LearnedCodec:
