@@ -136,8 +136,11 @@ class Measured:
         return [self.known[key] for key in keys]
 
     def _key(self, picture: np.ndarray, name: str, setting) -> str:
-        # Other weights, another Pillow or another picture make it another measurement.
-        coder = codec.shipped().identity if name.startswith("codec") else PIL.__version__
+        # Other weights, another Pillow, other arguments of it or another picture make it another
+        # measurement.
+        coder = codec.shipped().identity
+        if not name.startswith("codec"):
+            coder = f"{PIL.__version__} {metrics.CODECS[name]}"
         digest = hashlib.sha256(picture.tobytes()).hexdigest()[:16]
         shape = "x".join(map(str, picture.shape))
         return f"{name} {setting} {coder} {shape} {digest}"

@@ -9,6 +9,8 @@ import pytest
 from conftest import car
 from PIL import Image
 
+from autoencoders import metrics
+
 SIZE = 40  # pixels: quick, and too small for MS-SSIM
 
 
@@ -76,6 +78,11 @@ def test_it_measures_nothing_twice_and_survives_a_cut_line(folder, quick, monkey
     monkeypatch.setattr(bench_codecs, "measure", lambda *a: calls.append(a) or measure(*a))
     status, _ = bench(folder, "--sizes", str(SIZE))
     assert status == 0 and len(calls) == 1 and (out / "bd_rates.csv").read_bytes() == first
+    # A rival with other arguments is another rival.
+    calls.clear()
+    monkeypatch.setitem(metrics.CODECS, "JPEG", metrics.CODECS["JPEG"] | {"progressive": True})
+    assert bench(folder, "--sizes", str(SIZE))[0] == 0
+    assert {name for _, name, _ in calls} == {"JPEG"} and len(calls) == 3 * 3
 
 
 def test_a_sheet_is_the_smallest_that_is_good_enough():
