@@ -223,6 +223,17 @@ def test_the_loss_by_hand():
     torch.testing.assert_close(terms["loss"], expected[0], rtol=1e-4, atol=0)
 
 
+def test_late_in_training_weights_are_rounded_and_coefficients_are_still_not():
+    model, _ = untrained()
+    for progress, is_rounded in ((0.84, False), (0.86, True)):
+        model.progress.fill_(progress)
+        used = model.parameters_as_used()["middle.weight"]
+        assert torch.equal(used, model.decoder.middle.weight) != is_rounded
+        values = model.quantise(model.values)
+        assert not torch.equal(values, values.round())
+    assert torch.equal(model.eval().quantise(model.values), model.values.round())
+
+
 def test_towards_the_end_weights_are_those_of_the_file(fitted):
     fitted.eval()
     used = fitted.parameters_as_used()

@@ -115,16 +115,16 @@ def soft_round(x: torch.Tensor, temperature: float) -> torch.Tensor:
 class Overfitted(nn.Module):
     """The coefficients of pictures `(N, 3, H, W)`, and the decoder that is trained with them.
 
-    Coefficients are rounded softly and with noise at first, ever harder as `progress` grows, which
-    `fit` sets; from `HARD` on they are rounded as they will be in the file, and so are the
-    decoder's weights, to the precision of `archive.pack`. Gradients go through both as if they were
-    not rounded.
+    Coefficients are rounded softly and with noise, harder as `progress` grows, which `fit` sets.
+    From `LATE` on the decoder's weights are rounded as they will be in the file, to the precision
+    of `archive.pack`, with gradients as if they were not. (With coefficients so, too, it gets
+    worse: a gradient that goes straight through knows nothing of the other integers.)
 
     H and W are multiples of 32. `psnr`, in dB, is what the mean of all pictures is steered to in so
     many `epochs`.
     """
 
-    HARD = 0.85  # of the training
+    LATE = 0.85  # of the training
     LR = 0.15  # of coefficients, in quantisation steps a visit of their picture
 
     def __init__(
@@ -177,17 +177,17 @@ class Overfitted(nn.Module):
 
     def quantise(self, values: torch.Tensor) -> torch.Tensor:
         """Coefficients as the decoder gets them."""
+        if not self.training:
+            return values.round()
         progress = self.progress.item()
-        if not self.training or progress >= self.HARD:
-            return values + (values.round() - values).detach()
-        temperature = 0.3 - 0.2 * progress / self.HARD
+        temperature = max(0.1, 0.3 - 0.2 * progress / self.LATE)
         noise = (torch.rand_like(values) - 0.5) * (1 - 0.5 * progress)
         return soft_round(soft_round(values, temperature) + noise, temperature)
 
     def parameters_as_used(self) -> dict[str, torch.Tensor]:
         """The decoder's weights, towards the end as its file will have them."""
         parameters = dict(self.decoder.named_parameters())
-        if self.training and self.progress.item() < self.HARD:
+        if self.training and self.progress.item() < self.LATE:
             return parameters
         precisions = archive.precisions(parameters, self.precision)
         for name, tensor in parameters.items():
@@ -216,8 +216,6 @@ class Overfitted(nn.Module):
         """
         progress = self.progress.item()
         rate = self.LR * max(0.01, 0.5 + 0.5 * math.cos(math.pi * progress))
-        if progress >= self.HARD:
-            rate /= 5
         which = self.which
         gradient = self.leaf.grad
         self.visits[which] += 1
@@ -247,7 +245,7 @@ def overfitting(model: Overfitted, batch) -> dict[str, torch.Tensor]:
     which, pictures = batch
     height, width = pictures.shape[2:]
     drawn, bits = model(which)  # (n, 3, H, W) and (n,)
-    plain = model.drawn(which) if model.progress.item() < model.HARD else drawn.detach()
+    plain = model.drawn(which)
     # Without what was added up to whole squares of 32 pixels.
     drawn = drawn[..., :height, :width]
     plain = plain[..., :height, :width]
