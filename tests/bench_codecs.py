@@ -138,8 +138,9 @@ class Measured:
     def _key(self, picture: np.ndarray, name: str, setting) -> str:
         # Other weights, another Pillow, other arguments of it or another picture make it another
         # measurement.
-        coder = codec.shipped().identity
-        if not name.startswith("codec"):
+        if name.startswith("codec"):
+            coder = codec.shipped().identity
+        else:
             coder = f"{PIL.__version__} {metrics.CODECS[name]}"
         digest = hashlib.sha256(picture.tobytes()).hexdigest()[:16]
         shape = "x".join(map(str, picture.shape))

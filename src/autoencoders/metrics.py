@@ -18,7 +18,7 @@ from skimage.metrics import structural_similarity
 # `quality` is added. AVIF is there three times: as most programs write it, with colours at half the
 # resolution; with all colours and its slowest search; and so, but tuned for the PSNR, as our models
 # are. (By itself its encoder is tuned for what eyes see, and for one picture leaves its filter for
-# ringing, CDEF, out. Together that costs some 6 % at equal PSNR.)
+# ringing, CDEF, out. Together that costs 5 % at equal PSNR at 128x128, and 13 % at 640 pixels.)
 CODECS = {
     "PNG": {"format": "PNG", "optimize": True},
     "JPEG": {"format": "JPEG", "optimize": True},
