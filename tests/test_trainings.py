@@ -52,7 +52,10 @@ def few(monkeypatch):
 @pytest.mark.parametrize("name", sorted(trainings.TRAININGS))
 def test_each_trains_tells_and_writes(name, few, tmp_path, capsys):
     out, result = tmp_path / "weights", tmp_path / "result.json"
-    assert run("train", name, "--out", out, "--result", result, *SHORT[name]) == 0
+    options = SHORT[name]
+    if name == "finished-codec":
+        options += ("--start", data.ROOT / "src" / "autoencoders" / "codec" / "codec.aew")
+    assert run("train", name, "--out", out, "--result", result, *options) == 0
     said = capsys.readouterr()
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert lines[-1]["epoch"] == 1
@@ -66,7 +69,7 @@ def test_each_trains_tells_and_writes(name, few, tmp_path, capsys):
     if name in KINDS:
         assert isinstance(models.load(out, KINDS[name]), KINDS[name])
         assert set(written["quality"]) == {"train", "validation", "unseen"}
-    if name in ("codec", "student"):
+    if name in ("codec", "finished-codec", "student"):
         assert codec.unpack(out.read_bytes())
 
 
@@ -75,6 +78,8 @@ def test_settings_reach_the_model_and_foreign_ones_are_refused(few, tmp_path, ca
     assert run("train", "conv", "--out", tmp_path / "a.pt", *small) == 0
     assert models.load(tmp_path / "a.pt", models.ConvAutoencoder).arguments["latent"] == 16
     capsys.readouterr()
+    assert run("train", "finished-codec", "--out", tmp_path / "b.aew") == 1
+    assert "train finished-codec without --start: expected it" in capsys.readouterr().err
     assert run("train", "vae", "--out", tmp_path / "b.pt", "--steps", 3) == 1
     expected = "train vae with --steps: expected no more than --beta, --epochs, --width, --latent"
     assert expected in capsys.readouterr().err

@@ -56,6 +56,7 @@ TRAININGS = {
     "dcgan": turntable.dcgan,
     "denoiser": partial(recipes.denoiser_training, (0.05, 0.8)),
     "dense": dense,
+    "finished-codec": codec_training.finished_codec,
     "inpainting": partial(restorer, "inpainting"),
     "masked": partial(restorer, "masked"),
     "student": codec_training.shipped_student,
@@ -68,14 +69,20 @@ OPTIONS = {"folders": "pictures", "taught": "without-teacher"}
 
 
 def plan(name: str, **settings) -> Training:
-    """The training `name` with some of its arguments set. Raises ValueError for one it lacks."""
+    """The training `name` with these of its arguments set. Raises ValueError for wrong ones."""
     check_settings(name, settings)
     return TRAININGS[name](**settings)
 
 
 def check_settings(name: str, settings: Iterable[str]) -> None:
-    """Raise ValueError for a setting that the training `name` does not have."""
+    """Raise ValueError for a setting that the training `name` does not have, or one it lacks."""
     taken = inspect.signature(TRAININGS[name]).parameters
+    missing = []
+    for setting, parameter in taken.items():
+        if parameter.default is parameter.empty and setting not in settings:
+            missing.append(setting)
+    if missing:
+        raise ValueError(f"train {name} without {_options(missing)}: expected it; name a file")
     foreign = [setting for setting in settings if setting not in taken]
     if foreign:
         raise ValueError(
@@ -143,6 +150,12 @@ def add_train(commands) -> None:
         help="of codec and student: renders beside those of cars_sample/",
     )
     command.add_argument(
+        "--start",
+        type=Path,
+        metavar="FILE",
+        help="of finished-codec: weights of `train codec`, from which it goes on",
+    )
+    command.add_argument(
         "--without-teacher", action="store_true", help="let the student learn from the originals"
     )
     command.add_argument("--force", action="store_true", help="overwrite FILE")
@@ -179,6 +192,8 @@ def _settings(arguments: Namespace) -> dict:
             given[setting] = getattr(arguments, setting)
     if arguments.pictures is not None:
         given["folders"] = arguments.pictures
+    if arguments.start is not None:
+        given["start"] = arguments.start
     if arguments.without_teacher:
         given["taught"] = False
     return given
@@ -198,7 +213,9 @@ def _write(planned: Training, history: dict, arguments: Namespace) -> None:
     print(f"{arguments.out}: {arguments.out.stat().st_size:,} bytes; {about}", file=sys.stderr)
     if arguments.result is None:
         return
-    settings = {name: value for name, value in _settings(arguments).items() if name != "folders"}
+    settings = _settings(arguments)
+    for name in ("folders", "start"):  # of this machine
+        settings.pop(name, None)
     result = {"name": arguments.name, "settings": settings, "history": history}
     result["parameters"] = models.parameters(planned.model)
     if planned.judge is not None:
