@@ -57,15 +57,15 @@ def test_rate_distortion_by_hand():
     assert terms["loss"].item() == pytest.approx((rate + 0.008 * error) * (0.003 / 0.008) ** 0.5)
 
 
-def test_two_errors_count_alike_in_each_picture():
+def test_two_errors_count_in_each_picture():
     torch.manual_seed(0)
     originals = torch.rand(2, 3, 176, 180) * 0.5 + 0.25
     noise = torch.rand_like(originals) * torch.tensor([0.02, 0.2])[:, None, None, None]
     drawn = (originals + noise).requires_grad_()  # in [0, 1]
     error = recipes.squared_error(drawn, originals)
     value = recipes.two_errors(drawn, originals)
-    # As a number it is the squared error. Its gradient is half of that one's, and half of the
-    # gradient of 1 - MS-SSIM, as large as if it were as large a number.
+    # As a number it is the squared error. Its gradient is two thirds of that one's, and a third of
+    # the gradient of 1 - MS-SSIM, as large as if it were as large a number.
     torch.testing.assert_close(value, error)
     with torch.autocast("cpu", torch.bfloat16):
         (in_bfloat16,) = torch.autograd.grad(recipes.two_errors(drawn, originals).sum(), drawn)
@@ -74,7 +74,7 @@ def test_two_errors_count_alike_in_each_picture():
     (of_similarity,) = torch.autograd.grad(similarity.sum(), drawn)
     (gradient,) = torch.autograd.grad(value.sum(), drawn)
     scale = (error / (1 - similarity)).detach()[:, None, None, None]
-    expected = (of_error - scale * of_similarity) / 2
+    expected = (2 * of_error - scale * of_similarity) / 3
     assert (gradient - expected).norm() < 1e-3 * expected.norm()
     # Where layers compute with few digits, it does not.
     assert torch.equal(in_bfloat16, gradient)
