@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="STEPS",
         help="also ours with so long a search for a smaller file, as in encode (default: none)",
     )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="also against our codec with other weights, as `train codec` writes them",
+    )
     options = parser.parse_args(arguments)
     try:
         run(options)
@@ -74,11 +82,17 @@ def run(options: argparse.Namespace) -> None:
     ours = ["codec"]
     if options.effort:
         ours.append(f"codec, effort {options.effort}")
+    others = [*rivals()]
+    for file in options.weights:
+        if not file.is_file():
+            raise ValueError(f"--weights {file}: no such file; expected one of `train codec`")
+        model_of(f"codec with {file}")  # an error now, not after half an hour
+        others.append(f"codec with {file}")
     measured = Measured(options.out / "measured.jsonl")
     rows = {}
     for size in options.sizes:
         pictures = read(options.folder, size, options.limit)
-        for name, rates in bd_rates(pictures, size, ours, measured).items():
+        for name, rates in bd_rates(pictures, size, ours, others, measured).items():
             rows.setdefault(name, {}).update(rates)
         show(rows, "bytes at equal quality, difference in % [95 % interval]")
     save(rows, options.out / "bd_rates.csv")
@@ -139,7 +153,7 @@ class Measured:
         # Other weights, another Pillow, other arguments of it or another picture make it another
         # measurement.
         if name.startswith("codec"):
-            coder = codec.shipped().identity
+            coder = model_of(name).identity
         else:
             coder = f"{PIL.__version__} {metrics.CODECS[name]}"
         digest = hashlib.sha256(picture.tobytes()).hexdigest()[:16]
@@ -151,7 +165,7 @@ def measure(picture: np.ndarray, name: str, setting) -> dict:
     """Encode and decode a picture: the file's bytes, and what is left of it in dB."""
     if name.startswith("codec"):
         file = encode(picture, name, setting)
-        decoded = codec.decode(file)
+        decoded = codec.decode(file, model_of(name))
     else:
         file, decoded = metrics.pillow(picture, name, setting)
     pair = picture[None], decoded[None]
@@ -161,11 +175,18 @@ def measure(picture: np.ndarray, name: str, setting) -> dict:
     return values
 
 
+@cache
+def model_of(name: str) -> codec.LearnedCodec:
+    """Our codec with the weights that come with the program, or those of a file in its name."""
+    _, is_other, file = name.partition("codec with ")
+    return codec.unpack(Path(file).read_bytes()) if is_other else codec.shipped()
+
+
 def encode(picture: np.ndarray, name: str, quality: int) -> bytes:
     """Our file of a picture: by the encoder alone, or by so many steps as the name tells."""
     _, effort, steps = name.partition("effort ")
     if not effort:
-        return codec.encode(picture, quality)
+        return codec.encode(picture, quality, model_of(name))
     latents = codec.refine(picture, quality, int(steps))
     return codec.encode(picture, quality, latents=latents)
 
@@ -176,24 +197,26 @@ def rivals() -> list[str]:
     return [name for name in others if name != "JPEG XL" or metrics.has_jpeg_xl()]
 
 
-def bd_rates(pictures: list[np.ndarray], size: str, ours: list[str], measured: Measured) -> dict:
-    """BD-rates of each of `ours` against each rival, `{row: {column: (rate, low, high)}}`."""
+def bd_rates(
+    pictures: list[np.ndarray], size: str, ours: list[str], others: list[str], measured: Measured
+) -> dict:
+    """BD-rates of each of `ours` against each of `others`, `{row: {column: (rate, low, high)}}`."""
     pixels = f"{size} pixels" if size != "full" else "full size"
     pixels += f" ({len(pictures)})"
     # Small pictures have no MS-SSIM.
     large = min(min(picture.shape[:2]) for picture in pictures) >= SMALLEST
     measures = MEASURES if large else {"PSNR": "psnr"}
     curves = {}
-    for name in [*ours, *rivals()]:
+    for name in [*ours, *others]:
         table = []
-        settings = SETTINGS["codec" if name in ours else name]
+        settings = SETTINGS["codec" if name.startswith("codec") else name]
         for setting in tqdm(settings, desc=f"{pixels}, {name}", leave=False):
             table.append(measured.of(pictures, name, setting))
         for measure_name, key in measures.items():
             curves[name, measure_name] = curve(table, key)
     rates = {}
     for name in ours:
-        for rival in rivals():
+        for rival in others:
             row = f"{name}, against {rival}" if len(ours) > 1 else f"against {rival}"
             rates[row] = {
                 f"{pixels}, {m}": metrics.bd_rate_interval(curves[name, m], curves[rival, m])

@@ -9,7 +9,7 @@ import pytest
 from conftest import car
 from PIL import Image
 
-from autoencoders import metrics
+from autoencoders import codec, metrics
 
 SIZE = 40  # pixels: quick, and too small for MS-SSIM
 
@@ -67,6 +67,17 @@ def test_effort_is_measured_beside_the_encoder_alone(folder, quick, capsys):
     assert names[1] == names[3] == "JPEG, a contact sheet"
 
 
+def test_other_weights_are_a_rival(folder, quick, capsys):
+    other = folder.parent / "other.aew"
+    other.write_bytes(codec.pack(codec.shipped(), 8))
+    status, out = bench(folder, "--sizes", str(SIZE), "--weights", str(other))
+    assert status == 0, capsys.readouterr().err
+    rates = {rate["row"]: float(rate["value"]) for rate in read(out / "bd_rates.csv")}
+    assert [*rates] == ["against JPEG", f"against codec with {other}"]
+    # Weights that are rounded more coarsely draw worse.
+    assert -30 < rates[f"against codec with {other}"] < 0
+
+
 def test_it_measures_nothing_twice_and_survives_a_cut_line(folder, quick, monkeypatch, capsys):
     _, out = bench(folder, "--sizes", str(SIZE))
     first = (out / "bd_rates.csv").read_bytes()
@@ -102,6 +113,7 @@ def test_a_sheet_is_the_smallest_that_is_good_enough():
         (("0.png",), (), "1 pictures in .*: expected two or more"),
         (("0.png", "1.png"), ("--sizes", "huge"), "--sizes huge: expected a number of pixels"),
         (("0.png", "1.png"), ("--effort", "-1"), "--effort -1: expected a whole number"),
+        (("0.png", "1.png"), ("--weights", "none.aew"), "--weights none.aew: no such file"),
     ],
 )
 def test_what_it_cannot_use_is_said(folder, names, options, message, capsys):

@@ -388,7 +388,10 @@ def training_pictures(folders: Sequence[Path] = ()) -> torch.Tensor:
 def shipped_codec(
     folders: Sequence[Path] = (), epochs: int = 1200, seed: int = 0
 ) -> training.Training:
-    """The codec that comes with the program: 45 minutes on one core with 196 renders."""
+    """The first stage of the codec that comes with the program: 45 minutes on one core.
+
+    With 196 renders, those of `cars_sample` and of `folders`. `finished_codec` is the second stage.
+    """
     small, _ = data.cars(128, data.ROOT / "cars_sample")
     seen = _all_but_unseen(len(small))
     unseen = data.split(len(small)).unseen
@@ -431,9 +434,12 @@ def finished_codec(start: Path, epochs: int = 100, seed: int = 0) -> training.Tr
 
 
 def shipped_student(
-    folders: Sequence[Path] = (), epochs: int = 60, seed: int = 0, taught: bool = True
+    folders: Sequence[Path] = (), epochs: int = 150, seed: int = 0, taught: bool = True
 ) -> training.Training:
-    """A student of notebook 04, taught by the shipped codec's pictures or by the originals."""
+    """A student of notebook 04, taught by the shipped codec's pictures or by the originals.
+
+    Half an hour on one core.
+    """
     pictures = training_pictures(folders)
     training.seed_everything(seed)
     teacher = weights.shipped()
