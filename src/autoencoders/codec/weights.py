@@ -21,7 +21,7 @@ from autoencoders.codec.container import CorruptFileError
 from autoencoders.codec.model import LearnedCodec, laplace_bits
 from autoencoders.codec.range_coder import FINEST, Reader, Writer, tables
 
-# Trained by `python -m autoencoders train codec`; README has the whole command.
+# Trained in two stages, by `python -m autoencoders train` codec and finished-codec; see README.
 WEIGHTS_FILE = Path(__file__).with_name("codec.aew")
 MAX_WEIGHTS = 2**22  # of a model that a file may ask for
 MAX_EXPONENT = 12  # the finest step of a weight is 2^-12
