@@ -80,6 +80,9 @@ def test_settings_reach_the_model_and_foreign_ones_are_refused(few, tmp_path, ca
     capsys.readouterr()
     assert run("train", "finished-codec", "--out", tmp_path / "b.aew") == 1
     assert "train finished-codec without --start: expected it" in capsys.readouterr().err
+    student = data.ROOT / "notebooks" / "student.aew"
+    assert run("train", "finished-codec", "--out", tmp_path / "b.aew", "--start", student) == 1
+    assert "weights of a decoder alone: expected an encoder's" in capsys.readouterr().err
     assert run("train", "vae", "--out", tmp_path / "b.pt", "--steps", 3) == 1
     expected = "train vae with --steps: expected no more than --beta, --epochs, --width, --latent"
     assert expected in capsys.readouterr().err

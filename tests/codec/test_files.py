@@ -319,3 +319,9 @@ def test_golden_files_decode_for_ever():
         for (_, picture), png in zip(pictures, expected["pictures"], strict=True):
             with Image.open(GOLDEN / png) as image:
                 assert np.abs(picture.astype(int) - np.asarray(image)).max() <= most, png
+
+
+def test_weights_of_a_decoder_alone_encode_nothing():
+    decoder = codec.unpack(codec.pack(small_codec(), decoder_only=True))
+    with pytest.raises(ValueError, match="weights of a decoder alone: expected an encoder's"):
+        codec.encode(car(0, 40, 40), 1, decoder)

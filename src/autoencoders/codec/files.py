@@ -375,8 +375,17 @@ def padded(picture: np.ndarray) -> np.ndarray:
     return np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
 
 
+def check_encoder(model: LearnedCodec) -> None:
+    """Raise ValueError for weights of a decoder alone, in which those of the encoder are all 0."""
+    for name, weight in model.state_dict().items():
+        if name.startswith("analysis") and weight.any():
+            return
+    raise ValueError("weights of a decoder alone: expected an encoder's, too, as in codec.aew")
+
+
 def from_pixels(model: LearnedCodec, picture: np.ndarray) -> Callable[[Span, Span], torch.Tensor]:
     """A function that finds the latents of a tile, from its pixels and those around it."""
+    check_encoder(model)
     whole = padded(picture)
 
     def latents_of(rows: Span, columns: Span) -> torch.Tensor:

@@ -41,7 +41,7 @@ def two_errors(pictures: torch.Tensor, originals: torch.Tensor) -> torch.Tensor:
         similarity = pytorch_msssim.ms_ssim(
             pictures.clamp(0, 1), originals, data_range=1.0, size_average=False
         )
-    # No smaller than 40 dB, so that equal pictures do not divide by 0.
+    # At most 40 dB, so that equal pictures do not divide by 0.
     dissimilarity = (1 - similarity).clamp(min=1e-4)
     exchange_rate = (error / dissimilarity).detach()
     return (2 * error + exchange_rate * dissimilarity) / 3
@@ -419,7 +419,9 @@ def finished_codec(start: Path, epochs: int = 100, seed: int = 0) -> training.Tr
     """
     pictures = training_pictures()
     training.seed_everything(seed)
-    model = weights.unpack(start.read_bytes()).floating_copy().requires_grad_(True)
+    first = weights.unpack(start.read_bytes())
+    files.check_encoder(first)
+    model = first.floating_copy().requires_grad_(True)
     return codec_training(
         model,
         pictures,
