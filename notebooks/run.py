@@ -1,7 +1,7 @@
 """Execute every notebook of this folder in order, each in a fresh kernel, and show the results.
 
-`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/. `run.py 02`
-executes only those whose names begin with 02, and keeps the numbers of the others. `run.py
+`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/. `run.py 02
+05` executes only those whose names begin so, and keeps the numbers of the others. `run.py
 --in-place` is for authors: it stores the outputs in the notebooks, and results and figures in
 slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
 numbers, and no picture, as slides/results_mnist.json, slides/results_photographs.json, ...; those
@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -33,7 +34,7 @@ CELL_SECONDS = 1800
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def main(in_place: bool, beginning: str = "") -> int:
+def main(in_place: bool, beginnings: Sequence[str] = ()) -> int:
     if in_place and course.real_data():
         print(
             "COURSE_DATA is set: stored outputs come from cars_sample; unset it, or use `make run`"
@@ -47,13 +48,17 @@ def main(in_place: bool, beginning: str = "") -> int:
         os.environ.setdefault("COURSE_OUT", str(course.BUILD))
     # Without the numbers of an earlier run, perhaps on other data: what the table at the end and
     # the talk show was measured in this one.
-    if not beginning:
+    if not beginnings:
         (course.results_folder() / "results.json").unlink(missing_ok=True)
 
-    paths = sorted(HERE.glob(f"{glob.escape(beginning)}*.ipynb"))
-    if not paths:
-        print(f"no notebooks {beginning}*.ipynb in {HERE}: nothing to execute")
-        return 1 if beginning else 0
+    chosen = set()
+    for beginning in beginnings or [""]:
+        found = [*HERE.glob(f"{glob.escape(beginning)}*.ipynb")]
+        if not found:
+            print(f"no notebooks {beginning}*.ipynb in {HERE}: nothing to execute")
+            return 1 if beginning else 0
+        chosen.update(found)
+    paths = sorted(chosen)
     course.BUILD.mkdir(exist_ok=True)
     started = time.monotonic()
     for number, path in enumerate(paths, 1):
@@ -225,4 +230,4 @@ if __name__ == "__main__":
         sys.exit(0 if unknown[0] in ("-h", "--help") else f"{unknown[0]}: no such option")
     options = [argument for argument in sys.argv[1:] if argument.startswith("--")]
     names = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    sys.exit(keep() if "--keep" in options else main("--in-place" in options, "".join(names[:1])))
+    sys.exit(keep() if "--keep" in options else main("--in-place" in options, names))

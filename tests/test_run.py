@@ -121,18 +121,20 @@ def test_make_run_writes_to_build_alone(house, environment):
     assert "\nbuild/\n" in f"\n{(ROOT / '.gitignore').read_text()}"
 
 
-def test_one_notebook_is_executed_by_its_beginning(house):
-    shutil.copy(house / "notebooks" / "tiny.ipynb", house / "notebooks" / "02_other.ipynb")
+@pytest.mark.parametrize("beginnings", [["02"], ["02", "03"]])
+def test_notebooks_are_executed_by_their_beginnings(house, beginnings):
+    for name in ("02_other", "03_another"):
+        shutil.copy(house / "notebooks" / "tiny.ipynb", house / "notebooks" / f"{name}.ipynb")
     (house / "build").mkdir()
     kept = (house / "slides" / "results.json").read_text("utf-8")
     (house / "build" / "results.json").write_text(kept)
-    start(house, "notebooks/run.py", "02")
-    assert {path.name for path in (house / "build").glob("*.ipynb")} == {"02_other.ipynb"}
+    start(house, "notebooks/run.py", *beginnings)
+    assert {path.name[:2] for path in (house / "build").glob("*.ipynb")} == {*beginnings}
     assert value(house / "build") == {"tiny.value": 2.5, "gone.value": 1.5}
 
 
 def test_no_notebook_of_that_beginning(house, capsys):
-    assert run.main(in_place=False, beginning="77") == 1
+    assert run.main(in_place=False, beginnings=["0", "77"]) == 1
     assert "no notebooks 77*.ipynb" in capsys.readouterr().out
 
 
