@@ -144,6 +144,12 @@ def test_names_at_the_ends_do_not_overlap():
         plots.lines(curves, "", "", labels="side")
 
 
+def test_names_at_one_end_follow_the_heights_of_their_lines():
+    curves = {"second": ([1, 2], [0, 51]), "first": ([1, 2], [0, 50]), "far": ([1, 2], [0, 100])}
+    ax = plots.lines(curves, "", "", labels="ends")
+    assert [text.get_text() for text in ax.texts] == ["first", "second", "far"]
+
+
 def test_heights_move_as_little_as_they_must():
     np.testing.assert_allclose(plots._apart([0, 0.5, 0.9], 0.1), [0, 0.5, 0.9])
     np.testing.assert_allclose(plots._apart([0, 0.9, 1.2], 0.1), [0, 0.87, 0.97])

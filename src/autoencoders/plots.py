@@ -320,8 +320,12 @@ def label_ends(ax) -> None:
     # Text has a size in inches, places are shares of the axes' height.
     inches = ax.figure.get_size_inches()[1] * ax.get_position().height
     step = LINE / inches
-    # Of lines that end about as high the leftmost is named first, so that few leaders cross.
-    order = sorted(range(len(named)), key=lambda i: (round(heights[i] / 0.08), -ends[i][0]))
+
+    def from_below(i: int) -> tuple:
+        # Of lines that end about as high the leftmost is named first, so that few leaders cross.
+        return round(heights[i] / 0.08), -ends[i][0], heights[i]
+
+    order = sorted(range(len(named)), key=from_below)
     spread = _apart(np.sort(heights), step)
     for i, y in zip(order, spread, strict=True):
         colour = named[i].get_color()
