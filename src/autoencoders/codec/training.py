@@ -411,11 +411,11 @@ def shipped_codec(
     )
 
 
-def finished_codec(start: Path, epochs: int = 100, seed: int = 0) -> training.Training:
+def finished_codec(start: Path, epochs: int = 300, seed: int = 0) -> training.Training:
     """The second stage of the codec that comes with the program, for MS-SSIM as well.
 
     `start` has the weights of `shipped_codec`. With the cars of `cars_sample` alone, in crops large
-    enough for MS-SSIM: a quarter of an hour on one core. Raises ValueError.
+    enough for MS-SSIM: half an hour on one core. Raises ValueError.
     """
     pictures = training_pictures()
     training.seed_everything(seed)
@@ -427,7 +427,7 @@ def finished_codec(start: Path, epochs: int = 100, seed: int = 0) -> training.Tr
         pictures,
         loss_fn=rate_and_two_errors,
         epochs=epochs,
-        lr=3e-4,
+        lr=6e-4,
         batch_size=2,
         # Squares of 181 to 256 of the 256 pixels, brought to 176.
         prepare_batch=data.augment(176, area=(0.5, 1), colours=True),
