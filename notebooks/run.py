@@ -1,9 +1,9 @@
 """Execute every notebook of this folder in order, each in a fresh kernel, and show the results.
 
-`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/. `run.py 02
-05` executes only those whose names begin so, and keeps the numbers of the others. `run.py
---in-place` is for authors: it stores the outputs in the notebooks, and results and figures in
-slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
+`run.py` writes to build/ alone: executed copies, HTML pages, results.json and figures/.
+`run.py 02 05` executes only those whose names begin so, and keeps the numbers of the others.
+`run.py --in-place` is for authors: it stores the outputs in the notebooks, and results and figures
+in slides/, to commit. `run.py --keep` is for them too: after a run on real data it stores these
 numbers, and no picture, as slides/results_mnist.json, slides/results_photographs.json, ...; those
 of notebooks that did not run stay. It lives beside what it runs, because it is no part of what a
 student reads in `src/`. A failing cell exits with status 1.
